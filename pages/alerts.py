@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts import actions, alert_lists, alerts, frame
+from pages.parts import actions, alerts, frame
 from pages.parts import labels as words
 from pages.parts.widgets import clock, empty, list_filters
 from services.console.alerts import (
@@ -127,10 +127,10 @@ def _more(page: AlertsPage, *, grey: bool) -> None:
     """Draw the tabs, and the content of the open tab only."""
     sections: dict[str, Callable[[], None]] = {
         "Lately resolved": lambda: _resolved(page, grey=grey),
-        "Silences": lambda: alert_lists.silences(page, grey=grey),
-        "All alerts": lambda: alert_lists.rules(page, grey=grey),
-        "Notifications": lambda: alert_lists.notifications(page.webhook, grey=grey),
-        "History": alert_lists.history,
+        "Silences": lambda: alerts.silences(page, grey=grey),
+        "All alerts": lambda: alerts.rules(page, grey=grey),
+        "Notifications": lambda: alerts.notifications(page.webhook, grey=grey),
+        "History": alerts.history,
     }
     for tab, draw in zip(st.tabs(list(sections), key="section", bind="query-params"), sections.values(), strict=True):
         if tab.open:

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import address, frame, labels
-from pages.parts.widgets import audit_links, clock, empty, list_filters, list_window, timeline
+from pages.parts.widgets import audit_links, clock, empty, list_filters, paging, timeline
 from services.console.audit import AuditEntry, AuditFilter, AuditPage
 from services.console.facade import console
 
@@ -30,7 +30,7 @@ def filters() -> None:
         _choice("Action", "did", _with(known[1], "did"), "Every action", list_filters.HALF)
         st.text_input(
             "Target", key="target", type="search", placeholder="Order, target or command id", bind="query-params",
-            width=200, max_chars=128, icon=":material/search:", on_change=list_window.reset, args=(NAME,),
+            width=200, max_chars=128, icon=":material/search:", on_change=paging.reset, args=(NAME,),
         )  # fmt: skip
         _choice("Time", "within", list(TIMES), "Any time", 145)
         list_filters.search_button("target", "Order, target or command id", _clear)
@@ -49,13 +49,13 @@ def _with(known: tuple[str, ...], key: str) -> list[str]:
 def _choice(label: str, key: str, options: list[str], every: str, width: int) -> None:
     st.selectbox(
         label, options, index=None, key=key, placeholder=every, bind="query-params", width=width,
-        format_func=lambda one: TIMES[one][0] if one in TIMES else one, on_change=list_window.reset, args=(NAME,),
+        format_func=lambda one: TIMES[one][0] if one in TIMES else one, on_change=paging.reset, args=(NAME,),
     )  # fmt: skip
 
 
 def _clear() -> None:
     st.session_state.update({"who": None, "did": None, "target": "", "within": None})
-    list_window.reset(NAME)
+    paging.reset(NAME)
 
 
 def _said() -> dict[str, Any]:
@@ -77,17 +77,17 @@ def _wanted(said: Mapping[str, Any]) -> AuditFilter:
 def actions() -> None:
     said = _said()
     wanted = _wanted(said)
-    reading = console().audit.page(wanted, list_window.place(NAME))
+    reading = console().audit.page(wanted, paging.place(NAME))
     page = reading.value
     if page is None:
         empty.no_source(reading)
         return
-    window = list_window.window(NAME, said, page.rows, lambda row: str(row[0]))
+    window = paging.window(NAME, said, page.rows, lambda row: str(row[0]))
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         frame.as_of(reading, _summary(page, wanted))
-        list_window.pause_button(NAME, window)
+        paging.pause_button(NAME, window)
     if window.rows:
-        marks = list_window.link_parameters(NAME, page.rows)
+        marks = paging.link_parameters(NAME, page.rows)
         with st.container(border=True, gap="small"):
             for number, entry in window.rows.values():
                 _row(number, entry, marks, grey=bool(reading.problem))
@@ -95,7 +95,7 @@ def actions() -> None:
         empty.no_data_yet("Nobody has done anything by hand yet.")
     else:
         empty.nothing_matches("No action matches. Ids are searched as a whole, not in part.", _clear)
-    list_window.page_buttons(NAME, window)
+    paging.page_buttons(NAME, window)
 
 
 def _summary(page: AuditPage, wanted: AuditFilter) -> str:

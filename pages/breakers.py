@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import access, actions, breaker_history, charts, frame, incident_impact, labels, override_dialog, tiles
+from pages.parts import access, actions, charts, frame, incidents, labels, overrides, tiles
 from pages.parts.widgets import clock, empty
 from services.console.access import Command
 from services.console.cache import Reading
@@ -82,7 +82,7 @@ def _override_button(breaker: Breaker, asked: Command | None) -> None:
         disabled=reason is not None,
         help=reason or access.write_note() or "Open or closed, for a while, with a reason.",
     ):
-        override_dialog.breaker(breaker.name)
+        overrides.open_dialog(breaker.name)
 
 
 def _facts(breaker: Breaker, trend: OperationTrend | None, reading: Reading[Any]) -> None:
@@ -155,9 +155,9 @@ def _windows(breaker: Breaker) -> None:
 
 def everything() -> None:
     actions.flash()
-    incident_impact.panel()
+    incidents.panel()
     breakers()
-    breaker_history.draw()
+    incidents.breaker_history()
 
 
 frame.page("Breakers", everything)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import actions, frame, labels, tiles
-from pages.parts.events import dead_letters, lists, undeliverable
-from pages.parts.widgets import clock, list_filters, list_window
+from pages.parts import actions, dead_letters, events, frame, labels, tiles
+from pages.parts.widgets import clock, list_filters, paging
 from services.console.facade import console
 
 VIEWS = ("Dead letters", "Outgoing", "Incoming")
@@ -18,7 +17,7 @@ def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control(
             "Show", list(VIEWS), key="view", default=VIEWS[0], required=True, bind="query-params",
-            on_change=list_window.reset, args=LISTS,
+            on_change=paging.reset, args=LISTS,
         )  # fmt: skip
         view = st.session_state.get("view") or VIEWS[0]
         if view == "Dead letters":
@@ -31,7 +30,7 @@ def filters() -> None:
             _choice("Outcome", "in_state", console().events.INCOMING_OUTCOMES, labels.INCOMING)
         st.text_input(
             "Order", key="event_order", type="search", placeholder="Order id", bind="query-params", width=220,
-            max_chars=128, icon=":material/search:", on_change=list_window.reset, args=LISTS,
+            max_chars=128, icon=":material/search:", on_change=paging.reset, args=LISTS,
         )  # fmt: skip
         list_filters.search_button("event_order", "Order id", _clear)
 
@@ -40,7 +39,7 @@ def _dead_letter_state() -> None:
     st.segmented_control(
         "State", list(console().events.DEAD_LETTER_STATES), key="letters", default="OPEN", required=True,
         format_func=lambda state: labels.word(labels.DEAD_LETTER, state).text, bind="query-params",
-        on_change=list_window.reset, args=LISTS,
+        on_change=paging.reset, args=LISTS,
     )  # fmt: skip
 
 
@@ -48,7 +47,7 @@ def _choice(label: str, key: str, options: tuple[str, ...], table: dict[str, lab
     st.selectbox(
         label, list(options), index=None, key=key, placeholder=f"Every {label.lower()}", bind="query-params",
         format_func=lambda one: labels.word(table, one).text if table else one, width=list_filters.HALF,
-        on_change=list_window.reset, args=LISTS,
+        on_change=paging.reset, args=LISTS,
     )  # fmt: skip
 
 
@@ -56,7 +55,7 @@ def _clear() -> None:
     st.session_state.update({"out_type": None, "out_state": None, "in_type": None, "in_state": None})
     st.session_state.update({"event_order": "", "letters": "OPEN"})
     dead_letters.every_cause()
-    list_window.reset(*LISTS)
+    paging.reset(*LISTS)
 
 
 def flow() -> None:
@@ -98,15 +97,15 @@ def _relay() -> tuple[str, str]:
 def everything() -> None:
     actions.flash()
     flow()
-    undeliverable.draw()
+    events.undeliverable()
     view = st.session_state.get("view") or VIEWS[0]
     order_id = labels.typed(st.session_state.get("event_order")) or None
     if view == "Dead letters":
         dead_letters.draw(st.session_state.get("letters") or "OPEN", order_id, _clear)
     elif view == "Outgoing":
-        lists.outgoing(st.session_state.get("out_type"), st.session_state.get("out_state"), order_id, _clear)
+        events.outgoing(st.session_state.get("out_type"), st.session_state.get("out_state"), order_id, _clear)
     else:
-        lists.incoming(st.session_state.get("in_type"), st.session_state.get("in_state"), order_id, _clear)
+        events.incoming(st.session_state.get("in_type"), st.session_state.get("in_state"), order_id, _clear)
 
 
 frame.page("Events", everything, fixed=filters, filter_keys=FILTER_KEYS)

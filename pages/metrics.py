@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from pages.parts import frame, incident_impact, labels, metric_charts, objective, ranges, tiles
+from pages.parts import frame, incidents, labels, metrics, tiles
 from pages.parts.widgets import clock, empty
 from services.console.cache import Reading
 from services.console.facade import console
@@ -24,16 +24,16 @@ NO_DATA, UNKNOWN = "no data", "n/a"
 def filters() -> None:
     """The time range and the drawn quantile of latencies."""
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
-        ranges.picker()
+        metrics.range_picker()
         st.segmented_control(
-            "Latency", list(metric_charts.QUANTILES), key="quantile", default="p95", required=True, bind="query-params"
+            "Latency", list(metrics.QUANTILES), key="quantile", default="p95", required=True, bind="query-params"
         )
 
 
 def everything() -> None:
-    incident_impact.panel()
+    incidents.panel()
     _zoom()
-    wanted = ranges.chosen()
+    wanted = metrics.chosen_range()
     reading = console().metrics.history(wanted)
     history = reading.value
     if history is None and reading.problem is None:
@@ -47,27 +47,27 @@ def everything() -> None:
         _nothing(wanted)
         return
     _tiles(history, grey=bool(reading.problem))
-    metric_charts.draw(history, console().metrics.limits)
-    objective.panel(console().metrics.budget())
+    metrics.charts_of(history, console().metrics.limits)
+    metrics.objective(console().metrics.budget())
 
 
 def _nothing(wanted: Wanted) -> None:
-    if wanted == Wanted(ranges.DEFAULT):
+    if wanted == Wanted(metrics.DEFAULT):
         empty.no_data_yet("Nothing has been measured in the last hour; the worker measures every few seconds.")
     else:
-        empty.nothing_matches("Nothing was recorded in this time.", ranges.last_hour, key="last_hour")
+        empty.nothing_matches("Nothing was recorded in this time.", metrics.last_hour, key="last_hour")
 
 
 def _zoom() -> None:
     """A button that shows the picked interval and its surroundings."""
-    if interval := incident_impact.picked():
+    if interval := incidents.picked():
         end = interval.end or console().now()
         around = (end - interval.start) / 4 + timedelta(seconds=30)
         st.button(
             "Zoom in",
             key="zoom_in",
             icon=":material/zoom_in:",
-            on_click=ranges.show,
+            on_click=metrics.show_range,
             args=(interval.start - around, min(end + around, console().now())),
         )
 

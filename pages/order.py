@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts import access, actions, address, comparison, dialogs, frame, labels, order_panels
-from pages.parts.widgets import empty, list_window, timeline
+from pages.parts.widgets import empty, paging, timeline
 from services.console.access import Command
 from services.console.cache import Reading
 from services.console.facade import console, same_sight_key
@@ -176,4 +176,4 @@ st.page_link(
     # With the order's id the list restores its filters, as after a step back in the browser.
     "orders.py", label="Orders", icon=":material/arrow_back:", query_params={"order": asked} if asked else None
 )  # fmt: skip
-frame.page(f"Order {labels.plain(asked)}" if asked else "Order", the_order, fixed=list_window.remember_lists)
+frame.page(f"Order {labels.plain(asked)}" if asked else "Order", the_order, fixed=paging.remember_lists)

@@ -8,8 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import address, frame, incident_impact, labels
-from pages.parts.widgets import clock, empty, list_filters, list_window, orders, paging
+from pages.parts import address, frame, incidents, labels
+from pages.parts.widgets import clock, empty, list_filters, orders, paging
 from services.console.facade import console
 from services.console.orders import COUNT_LIMIT, OrderFilter, OrderRow, OrdersPage
 from services.domain.orders.model import InventoryStatus, OrderStatus, PaymentStatus
@@ -90,29 +90,27 @@ def _stretch() -> tuple[datetime | None, datetime | None]:
 
 
 def _drop_between() -> None:
-    paging.reset("from", "to")
+    address.drop("from", "to")
     _newest()
 
 
 def _incident() -> None:
     """Draw the incident in the address and a button that removes it. The list then has only its affected orders."""
-    interval = incident_impact.picked()
+    interval = incidents.picked()
     if interval is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.badge(
-            f"Affected {incident_impact.name(interval, console().now())}", icon=":material/troubleshoot:", color="red"
-        )
+        st.badge(f"Affected {incidents.name(interval, console().now())}", icon=":material/troubleshoot:", color="red")
         st.button("All orders", key="drop_incident", type="tertiary", icon=":material/close:", on_click=_drop_incident)
 
 
 def _drop_incident() -> None:
-    paging.reset(incident_impact.PARAMETER)
+    address.drop(incidents.PARAMETER)
     _newest()
 
 
 def _newest() -> None:
-    list_window.reset(NAME)
+    paging.reset(NAME)
 
 
 def _clear() -> None:
@@ -124,7 +122,7 @@ def _clear() -> None:
 def _said() -> dict[str, Any]:
     """The values of the filters and of the address."""
     values = {key: st.session_state.get(key) for key in FILTER_KEYS}
-    return values | {"between": _stretch(), "incident": incident_impact.picked()}
+    return values | {"between": _stretch(), "incident": incidents.picked()}
 
 
 def _wanted(said: Mapping[str, Any]) -> OrderFilter:
@@ -148,24 +146,24 @@ def found() -> None:
     """Draw one page of the matching orders."""
     said = _said()
     wanted = _wanted(said)
-    reading = console().orders.page(wanted, list_window.place(NAME))
+    reading = console().orders.page(wanted, paging.place(NAME))
     page = reading.value
     if page is None:
         empty.no_source(reading)
         return
     # The key has the values of the filters: a relative time becomes a new instant, but the list stays the same.
-    window = list_window.window(NAME, said, page.rows, lambda row: row.order.order_id)
+    window = paging.window(NAME, said, page.rows, lambda row: row.order.order_id)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         frame.as_of(reading, _summary(page, wanted))
-        list_window.pause_button(NAME, window)
+        paging.pause_button(NAME, window)
     if not window.rows:
         _nothing(wanted)
     else:
-        marks = list_window.link_parameters(NAME, page.rows)
+        marks = paging.link_parameters(NAME, page.rows)
         with st.container(border=True, gap="small"):
             for order_id, row in window.rows.items():
                 _row(row, marks, gone=order_id in window.gone, grey=bool(reading.problem))
-    list_window.page_buttons(NAME, window)
+    paging.page_buttons(NAME, window)
 
 
 def _summary(page: OrdersPage, wanted: OrderFilter) -> str:

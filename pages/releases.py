@@ -61,7 +61,7 @@ def filters() -> None:
 
 
 def _first_page() -> None:
-    paging.reset("release_page")
+    address.drop("release_page")
 
 
 def _clear() -> None:

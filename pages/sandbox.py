@@ -6,8 +6,7 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import access, actions, address, frame, labels
-from pages.parts.sandbox import drills, stock
+from pages.parts import access, actions, address, frame, labels, sandbox
 from pages.parts.widgets import clock, empty
 from services.console.access import Command
 from services.console.facade import console, same_sight_key
@@ -42,7 +41,7 @@ def everything() -> None:
         _past(page)
     with right:
         _traffic(page)
-    stock.draw(page.shelves, grey=bool(reading.problem))
+    sandbox.draw_stock(page.shelves, grey=bool(reading.problem))
 
 
 def _one(drill_id: str) -> None:
@@ -51,7 +50,7 @@ def _one(drill_id: str) -> None:
     reading = console().sandbox.drill(drill_id)
     if reading.value is not None:
         frame.as_of(reading)
-        drills.draw(reading.value)
+        sandbox.draw(reading.value)
     elif reading.as_of is None:
         empty.no_source(reading)
     else:
@@ -82,7 +81,7 @@ def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
         if drill.began_at and drill.phase == Phase.RUNNING:
             done = (now - drill.began_at).total_seconds() / drill.seconds
             st.progress(min(max(done, 0.0), 1.0))
-        drills.noticed(drill)
+        sandbox.noticed(drill)
 
 
 def _progress(drill: Drill) -> str:
@@ -116,7 +115,7 @@ def _offers(page: SandboxPage) -> None:
                 if st.button(
                     "Set up", key=f"drill_{name}", icon=":material/science:", disabled=block is not None, help=block
                 ):
-                    drills.start(name)
+                    sandbox.start(name)
 
 
 def _past(page: SandboxPage) -> None:
@@ -136,8 +135,8 @@ def _past(page: SandboxPage) -> None:
                     on_click=_open,
                     args=(drill.drill_id,),
                 )
-                st.markdown(drills.verdict(drill), width="content")
-                st.caption(drills.summary(drill), width="stretch")
+                st.markdown(sandbox.verdict(drill), width="content")
+                st.caption(sandbox.summary(drill), width="stretch")
                 st.caption(clock.ago(drill.created_at, console().now()), width="content")
 
 

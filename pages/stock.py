@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts import frame, labels, names
-from pages.parts.widgets import clock, empty, list_filters, list_window
+from pages.parts.widgets import clock, empty, list_filters, paging
 from services.console.facade import console
 from services.console.stock import StockPage, StockRow
 
@@ -17,11 +17,11 @@ def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control(
             "Level", list(console().stock.LEVELS), key="level", bind="query-params",
-            format_func=lambda level: labels.word(labels.STOCK, level).text, on_change=list_window.reset, args=(NAME,),
+            format_func=lambda level: labels.word(labels.STOCK, level).text, on_change=paging.reset, args=(NAME,),
         )  # fmt: skip
         st.text_input(
             "Product", key="product", type="search", placeholder="Product id", bind="query-params", width=300,
-            max_chars=128, icon=":material/search:", on_change=list_window.reset, args=(NAME,),
+            max_chars=128, icon=":material/search:", on_change=paging.reset, args=(NAME,),
         )  # fmt: skip
         list_filters.search_button("product", "Product id", _clear)
         wanted = _wanted()
@@ -39,20 +39,20 @@ def _wanted() -> dict[str, str | None]:
 
 def _clear() -> None:
     st.session_state.update({"level": None, "product": ""})
-    list_window.reset(NAME)
+    paging.reset(NAME)
 
 
 def variants() -> None:
     wanted = _wanted()
-    reading = console().stock.page(**wanted, place=list_window.place(NAME))
+    reading = console().stock.page(**wanted, place=paging.place(NAME))
     page = reading.value
     if page is None:
         empty.no_source(reading)
         return
-    window = list_window.window(NAME, wanted, page.rows, _id)
+    window = paging.window(NAME, wanted, page.rows, _id)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         frame.as_of(reading, f"{page.out:,} out of stock, {page.low:,} low")
-        list_window.pause_button(NAME, window)
+        paging.pause_button(NAME, window)
     _waiting(page)
     if window.rows:
         with st.container(border=True, gap="xsmall"):
@@ -60,7 +60,7 @@ def variants() -> None:
                 _row(row, gone=row_id in window.gone, grey=bool(reading.problem))
     else:
         _nothing(wanted)
-    list_window.page_buttons(NAME, window)
+    paging.page_buttons(NAME, window)
 
 
 def _id(row: StockRow) -> str:

@@ -148,7 +148,7 @@ def _control(job: BulkJob, control: str) -> None:
 
 
 def _open(job_id: str | None) -> None:
-    paging.reset(PAGE)
+    address.drop(PAGE)
     if job_id is None:
         address.drop(OPENED)
     else:

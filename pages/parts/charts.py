@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pyarrow as pa
 import streamlit as st
 
 from pages.parts import labels as words
-from pages.parts.derived import Derived
 from pages.parts.widgets import clock
 from services.console.facade import console
 from services.console.incidents import IncidentInterval
 from services.console.status import NAMES, Band, ReplicaBreaker, Trends, interruptions
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
 OUTCOME_TONES = ("blue", "orange", "red")
@@ -53,6 +55,25 @@ FLUSH = 20
 PICKED = {"name": "picked", "select": {"type": "point", "fields": ["interval"]}}
 LABELLED = timedelta(seconds=90)
 """Minimum length of a band with a label. The state of a shorter band is in its tooltip only."""
+
+
+class Derived(Generic[S, T]):
+    """A pure function of a reading's value that caches its last result.
+
+    One result is enough, because all open pages draw the same value until the next load. The threads of the pages
+    share the result, so it must not be changed.
+    """
+
+    def __init__(self, make: Callable[[S], T]) -> None:
+        self._make = make
+        self._last: tuple[S, T] | None = None
+
+    def of(self, source: S) -> T:
+        """The result for ``source``, which is compared by identity."""
+        last = self._last
+        if last is None or last[0] is not source:
+            last = self._last = (source, self._make(source))
+        return last[1]
 
 
 def palette() -> dict[str, str]:

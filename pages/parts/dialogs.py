@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import access, actions, frame, labels, overlay, selection
+from pages.parts import access, actions, labels, overlay, selection
 from services.console.access import Command
 from services.console.conservation import KnownDifference
 from services.console.facade import console, new_key
@@ -161,7 +161,7 @@ def form(
     """
     submit = (key, store, required, typed_count, picked, complaint)
     if refreshes:
-        frame.refreshing(_form, key, button, note, required, typed_count, refused, submit)
+        overlay.refreshing(_form, key, button, note, required, typed_count, refused, submit)
     else:
         _form(key, button, note, required, typed_count, refused, submit)
 

@@ -8,13 +8,10 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import access, overrides
-from pages.parts.widgets import clock, empty, list_filters, list_window
+from pages.parts import access, overlay, overrides
+from pages.parts.widgets import clock, empty, list_filters, paging
 from services.console.cache import Reading
 from services.console.facade import console
-
-REFRESH = "2s"
-LIVE_KEY = "live"
 
 
 def page(
@@ -24,7 +21,7 @@ def page(
     fixed: Callable[[], None] | None = None,
     filter_keys: tuple[str, ...] = (),
     note: str = "",
-    every: str = REFRESH,
+    every: str = overlay.REFRESH,
     says_worker: bool = True,
 ) -> None:
     """Draw title, badges, live switch, banner and ``note``, then ``fixed``, and ``draw`` now and every ``every``.
@@ -36,13 +33,13 @@ def page(
     and the banner are therefore the last ones in their containers, behind an element that only the page writes. A
     missing element then moves no neighbour, and the browser finds every place again.
     """
-    list_window.restore_lists(title)
+    paging.restore_lists(title)
     with st.container():
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key="page_header"):
             with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
                 st.title(title, width="content", anchor=False)
                 badges = st.empty()
-            st.toggle("Live", value=True, key=LIVE_KEY, persist_state="session")
+            st.toggle("Live", value=True, key=overlay.LIVE_KEY, persist_state="session")
         banner = st.empty()
     if note:
         st.caption(note)
@@ -60,20 +57,7 @@ def page(
         overrides.banner(access.write_block())
         draw()
 
-    st.fragment(refresh, run_every=every if is_on() else None)()
-
-
-def is_on() -> bool:
-    """Whether the page refreshes itself."""
-    return bool(st.session_state.get(LIVE_KEY, True))
-
-
-def refreshing(draw: Callable[..., None], *args: Any) -> None:
-    """Draw a part outside the body, such as a dialog, now and as often as the body.
-
-    Each refresh disables the buttons of the part, with the reason, while no command can be stored.
-    """
-    st.fragment(draw, run_every=REFRESH if is_on() else None)(*args)
+    st.fragment(refresh, run_every=every if overlay.is_live() else None)()
 
 
 def _badges(place: DeltaGenerator) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import streamlit as st
 
 from pages.parts import actions, claims, labels
-from pages.parts.events import lists
+from pages.parts.events import payload_of
 from pages.parts.widgets import clock, expander, orders
 from services.console.cache import Reading
 from services.console.events import Outgoing
@@ -41,7 +41,7 @@ def events(reading: Reading[OrderView]) -> None:
 def _sent(row: Outgoing, *, grey: bool) -> None:
     state = labels.badge(labels.OUTGOING, row.outcome, grey=grey)
     st.markdown(f"{state} :small[event {labels.plain(row.event_id)}]")
-    lists.payload_of(row)
+    payload_of(row)
 
 
 def facts(view: OrderView) -> None:

@@ -17,6 +17,11 @@ import streamlit as st
 OPEN = "overlay"
 """In the session: the dialog that is open."""
 
+LIVE_KEY = "live"
+"""In the session: whether the page refreshes itself."""
+
+REFRESH = "2s"
+
 HERE = "overlay_page"
 """In the session: the page that is drawn."""
 
@@ -65,3 +70,16 @@ def draw() -> None:
     overlay: Overlay | None = st.session_state.get(OPEN)
     if overlay is not None:
         st.dialog(overlay.title, on_dismiss=close, **overlay.options)(overlay.draw)(*overlay.args)
+
+
+def is_live() -> bool:
+    """Whether the page refreshes itself."""
+    return bool(st.session_state.get(LIVE_KEY, True))
+
+
+def refreshing(draw: Callable[..., None], *args: Any) -> None:
+    """Draw a part outside the body, such as a dialog, now and as often as the body.
+
+    Each refresh disables the buttons of the part, with the reason, while no command can be stored.
+    """
+    st.fragment(draw, run_every=REFRESH if is_live() else None)(*args)

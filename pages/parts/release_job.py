@@ -61,7 +61,7 @@ def mark_released(row: ReleaseRow) -> None:
 
 
 def _refreshing(order_id: str, mark_key: str) -> None:
-    every = frame.REFRESH if st.session_state.get(frame.LIVE_KEY, True) else None
+    every = overlay.REFRESH if st.session_state.get(overlay.LIVE_KEY, True) else None
     st.fragment(_marking if mark_key else _work_area, run_every=every)(order_id, mark_key)
 
 

@@ -73,7 +73,7 @@ def drawer(review_id: str) -> None:
 
 
 def _refreshing(review_id: str) -> None:
-    frame.refreshing(_work_area, review_id)
+    overlay.refreshing(_work_area, review_id)
 
 
 def _work_area(review_id: str) -> None:

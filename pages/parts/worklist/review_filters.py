@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from pages.parts import access, address, labels, names
-from pages.parts.widgets import list_filters, paging
+from pages.parts.widgets import list_filters
 from services.console.reviews import SORTS, CaseFilter
 from services.domain.orders.model import ReviewReason
 from services.domain.reviews import ReviewState
@@ -108,11 +108,11 @@ def _code() -> str:
 
 
 def _first_page() -> None:
-    paging.reset("review_page")
+    address.drop("review_page")
 
 
 def _other_cause() -> None:
-    paging.reset("review_page", CODE)
+    address.drop("review_page", CODE)
 
 
 def redraw_page() -> None:

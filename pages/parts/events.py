@@ -1,4 +1,4 @@
-"""Lists of outgoing and incoming events."""
+"""Lists of events: outgoing, incoming, and those that cannot be published."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import frame, labels
-from pages.parts.widgets import clock, empty, expander, list_window, orders, payloads
+from pages.parts import access, actions, frame, labels, overlay
+from pages.parts.dialogs import form
+from pages.parts.widgets import clock, empty, expander, orders, paging, payloads
+from services.console.access import Command
 from services.console.cache import Reading
-from services.console.events import Outgoing, Received, UndeliverableEvent
-from services.console.facade import console
+from services.console.events import Outgoing, Received, Undeliverable, UndeliverableEvent
+from services.console.facade import console, new_key, same_sight_key
 from services.console.paging import Paged
 
 OUTGOING, INCOMING = "outgoing", "incoming"
@@ -22,12 +24,12 @@ def outgoing(subject: str | None, outcome: str | None, order_id: str | None, cle
     """Outgoing events, newest first, each with its payload."""
     said = (subject, order_id, outcome)
     reading = console().events.outgoing(
-        subject=subject, order_id=order_id, outcome=outcome, place=list_window.place(OUTGOING)
+        subject=subject, order_id=order_id, outcome=outcome, place=paging.place(OUTGOING)
     )
     if reading.value is None:
         empty.no_source(reading)
         return
-    window = list_window.window(OUTGOING, said, reading.value, lambda row: str(row.id))
+    window = paging.window(OUTGOING, said, reading.value, lambda row: str(row.id))
     _head(OUTGOING, window, reading, "published events are kept for two weeks")
     if not window.rows:
         _nothing(
@@ -38,19 +40,19 @@ def outgoing(subject: str | None, outcome: str | None, order_id: str | None, cle
         with st.container(border=True, gap="xsmall"):
             for row_id, row in window.rows.items():
                 _sent(row, reading.value, gone=row_id in window.gone, grey=bool(reading.problem))
-    list_window.page_buttons(OUTGOING, window)
+    paging.page_buttons(OUTGOING, window)
 
 
 def incoming(event_type: str | None, outcome: str | None, order_id: str | None, clear: Callable[[], None]) -> None:
     """Incoming events, newest first, with their outcome."""
     said = (event_type, order_id, outcome)
     reading = console().events.incoming(
-        event_type=event_type, order_id=order_id, outcome=outcome, place=list_window.place(INCOMING)
+        event_type=event_type, order_id=order_id, outcome=outcome, place=paging.place(INCOMING)
     )
     if reading.value is None:
         empty.no_source(reading)
         return
-    window = list_window.window(INCOMING, said, reading.value, lambda row: row.event_id)
+    window = paging.window(INCOMING, said, reading.value, lambda row: row.event_id)
     _head(INCOMING, window, reading, "events that came in are kept for a month; those not handled are dead letters")
     if not window.rows:
         _nothing(any(said), False, "", "No event has come in yet.", clear)
@@ -58,13 +60,13 @@ def incoming(event_type: str | None, outcome: str | None, order_id: str | None, 
         with st.container(border=True, gap="xsmall"):
             for row_id, row in window.rows.items():
                 _received(row, reading.value, gone=row_id in window.gone, grey=bool(reading.problem))
-    list_window.page_buttons(INCOMING, window)
+    paging.page_buttons(INCOMING, window)
 
 
-def _head(name: str, window: list_window.Window[Any], reading: Reading[Any], note: str) -> None:
+def _head(name: str, window: paging.Window[Any], reading: Reading[Any], note: str) -> None:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         frame.as_of(reading, note)
-        list_window.pause_button(name, window)
+        paging.pause_button(name, window)
 
 
 def _nothing(is_filtered: bool, is_good: bool, good: str, none: str, clear: Callable[[], None]) -> None:
@@ -82,7 +84,7 @@ def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> No
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{labels.plain(row.subject)}**", width=230)
             st.markdown(labels.badge(labels.OUTGOING, row.outcome, grey=grey or gone), width=180)
-            orders.link(row.order_id, marks=list_window.link_parameters(OUTGOING, page))
+            orders.link(row.order_id, marks=paging.link_parameters(OUTGOING, page))
             st.caption(clock.both(row.created_at, now), width="stretch", text_alignment="right")
         facts = [f"event {labels.plain(row.event_id)}"]
         if row.attempts:
@@ -94,7 +96,7 @@ def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> No
         st.caption(f"{' · '.join(facts)}{labels.GONE if gone else ''}")
         expander.part(
             "Payload", f"out-{row.id}", partial(payload_of, row),
-            touched=partial(list_window.pause, OUTGOING, page.top),
+            touched=partial(paging.pause, OUTGOING, page.top),
         )  # fmt: skip
 
 
@@ -121,7 +123,81 @@ def _received(row: Received, page: Paged[Received], *, gone: bool, grey: bool) -
             known = labels.badge(labels.INCOMING, row.outcome, grey=grey or gone) if row.outcome else None
             st.markdown(known or ":gray[not recorded]", width=180)
             if row.order_id:
-                orders.link(row.order_id, marks=list_window.link_parameters(INCOMING, page))
+                orders.link(row.order_id, marks=paging.link_parameters(INCOMING, page))
             st.caption(clock.both(row.received_at, console().now()), width="stretch", text_alignment="right")
         again = f" · came again {row.repeats}x" if row.repeats else ""
         st.caption(f"event {labels.plain(row.event_id)}{again}{labels.GONE if gone else ''}")
+
+
+def undeliverable() -> None:
+    """Draw the list of events that cannot be published, the oldest first. Draws nothing when there are none."""
+    reading = console().events.undeliverable()
+    if reading.value is None or not reading.value.total:
+        return
+    found, grey = reading.value, bool(reading.problem)
+    events = f"{found.total:,} {'event' if found.total == 1 else 'events'}"
+    st.markdown(f"**Cannot be published: {events}**")
+    st.caption(
+        "The broker takes none of them however often it is sent. Raise max_payload of the broker or max_msg_size of "
+        "the stream, then publish it again; or tell the Inventory Service by other means what it says, and give it up."
+    )
+    with st.container(border=True, gap="small"):
+        for row in found.rows:
+            _event(row, grey=grey)
+    if found.total > len(found.rows):
+        st.caption(f"{found.total - len(found.rows):,} more come up as these are settled.")
+
+
+def _event(row: Undeliverable, *, grey: bool) -> None:
+    event, now = row.event, console().now()
+    with st.container(gap="xxsmall", key=f"undeliverable_{event.id}"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(labels.badge(labels.OUTGOING, "undeliverable", grey=grey), width="content")
+            st.markdown(f"**{labels.plain(event.subject)}**", width="content")
+            orders.link(event.order_id)
+            st.caption(f"since {clock.both(event.undeliverable_at, now)}", width="stretch")
+            _buttons(row)
+        tries = f"{event.attempts:,} {'attempt' if event.attempts == 1 else 'attempts'}"
+        st.caption(f"{labels.plain(event.reason)} · {event.size:,} bytes · {tries}")
+        if row.command:
+            st.markdown(f":small[{actions.summary(row.command)}]")
+        expander.part("Payload", f"undeliverable-{event.id}", partial(payload_of, event))
+
+
+def _buttons(row: Undeliverable) -> None:
+    event = row.event
+    waiting = "A command on this event is under way." if actions.is_waiting(row.command) else None
+    reason = access.write_block() or waiting
+    st.button(
+        "Publish again", key=f"publish_{event.id}", icon=":material/send:", disabled=reason is not None,
+        help=reason or access.write_note() or "If the broker still cannot take it, it comes back to this list.",
+        on_click=_publish, args=(row,),
+    )  # fmt: skip
+    if st.button(
+        "Give up", key=f"give_up_{event.id}", icon=":material/delete:", disabled=reason is not None,
+        help=reason or access.write_note(),
+    ):  # fmt: skip
+        overlay.show("Give event up", _give_up, event, new_key(), icon=":material/delete:")
+
+
+def _publish(row: Undeliverable) -> None:
+    key = same_sight_key("retry_outgoing_event", str(row.event.id), row.event.attempts, row.command)
+    actions.store(lambda actor: console().events.publish_again(row.event, actor=actor, command_id=key))
+
+
+def _give_up(event: UndeliverableEvent, key: str) -> None:
+    st.markdown(
+        f"**{labels.plain(event.subject)}** of order {labels.plain(event.order_id)} · This event "
+        "is deleted, and no service receives it. The order's timeline keeps your reason. This cannot be undone."
+    )
+    form(
+        key,
+        note="Reason",
+        required=True,
+        button="Give the event up",
+        store=lambda note: [partial(_store_give_up, event, note, key)],
+    )
+
+
+def _store_give_up(event: UndeliverableEvent, note: str, key: str, actor: str) -> Command:
+    return console().events.give_up(event, note, actor=actor, command_id=key)

@@ -1,21 +1,25 @@
-"""The charts of the Metrics page: one entry of CHARTS per metric, and the bands of the breakers.
+"""The parts of the Metrics page: the time range, one chart per metric, and the objective with its error budget.
 
 A drag over a chart or a click on an open band picks an interval, whose affected orders are then listed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import streamlit as st
 
-from pages.parts import charts, incident_impact, labels, names, time_series
+from pages.parts import address, charts, frame, incidents, labels, names, tiles, time_series
 from pages.parts.time_series import Threshold, TimeSeries
-from pages.parts.widgets import empty
+from pages.parts.widgets import clock, empty
+from services.console.cache import Reading
+from services.console.facade import console
 from services.console.incidents import IncidentInterval
-from services.console.metric_history import Limits, MetricHistory
+from services.console.metric_history import PERIOD, PRESETS, Budget, Burn, Limits, MetricHistory, Wanted
 from services.console.status import NAMES
 
 QUANTILES = {"p50": "latency_p50", "p95": "latency_p95", "p99": "latency_p99"}
@@ -109,7 +113,7 @@ CHARTS = (
 """The charts below those of latencies, success rates and breakers."""
 
 
-def draw(history: MetricHistory, limits: Limits) -> None:
+def charts_of(history: MetricHistory, limits: Limits) -> None:
     """All charts of the page."""
     quantile = str(st.session_state.get("quantile") or "p95")
     with st.grid(2, min_column_width=340):
@@ -168,7 +172,7 @@ def _is_zero(history: MetricHistory, metric: str) -> bool:
 
 def _pick_interval(key: str) -> None:
     if found := time_series.brushed(key):
-        incident_impact.pick(IncidentInterval(*found))
+        incidents.pick(IncidentInterval(*found))
 
 
 def _breakers(history: MetricHistory) -> None:
@@ -176,6 +180,143 @@ def _breakers(history: MetricHistory) -> None:
         st.markdown("**Circuit breakers** :gray[:small[click an open band to see the affected orders]]")
         bands = [band for band in history.bands if band.breaker in NAMES]
         if bands:
-            charts.states(bands, history.span.start, key=BANDS, on_select=lambda: incident_impact.pick_band(BANDS))
+            charts.states(bands, history.span.start, key=BANDS, on_select=lambda: incidents.pick_band(BANDS))
         else:
             empty.no_data_yet("No breaker was reported in this time.")
+
+
+KEY, FROM, TO = "range", "from", "to"
+CUSTOM = "custom"
+DEFAULT = "1h"
+
+
+def range_picker() -> None:
+    """Presets as buttons; ``custom`` adds two inputs for times."""
+    with st.container(horizontal=True, vertical_alignment="bottom", width="content"):
+        st.segmented_control(
+            "Time range",
+            [*PRESETS, CUSTOM],
+            key=KEY,
+            default=DEFAULT,
+            required=True,
+            bind="query-params",
+            on_change=_changed,
+        )
+        if st.session_state.get(KEY) == CUSTOM:
+            wanted = chosen_range()
+            for name, label, at in ((FROM, "From", wanted.start), (TO, "To", wanted.end)):
+                st.datetime_input(
+                    f"{label} ({clock.zone_name()})",
+                    value=clock.local(at).replace(tzinfo=None) if at else None,
+                    key=f"at_{name}",
+                    step=timedelta(minutes=1),
+                    width=210,
+                    on_change=_typed,
+                )
+
+
+def chosen_range() -> Wanted:
+    """The time range in the URL; an invalid one counts as the last hour."""
+    preset = str(st.session_state.get(KEY) or DEFAULT)
+    if preset != CUSTOM:
+        return Wanted(preset)
+    end = _moment(address.get(TO)) or console().now().replace(second=0, microsecond=0)
+    start = _moment(address.get(FROM)) or end - timedelta(hours=1)
+    return Wanted(CUSTOM, start, end) if start < end else Wanted(DEFAULT)
+
+
+def show_range(start: datetime, end: datetime) -> None:
+    """Callback: show the interval between two times."""
+    st.session_state[KEY] = CUSTOM
+    _write(start, end)
+
+
+def last_hour() -> None:
+    """Callback: show the last hour."""
+    st.session_state[KEY] = DEFAULT
+    address.drop(FROM, TO, incidents.PARAMETER, incidents.PAGE)
+
+
+def _changed() -> None:
+    if st.session_state.get(KEY) != CUSTOM:
+        address.drop(FROM, TO)
+
+
+def _typed() -> None:
+    start, end = (st.session_state.get(f"at_{name}") for name in (FROM, TO))
+    if start and end:
+        _write(clock.instant(start), clock.instant(end))
+
+
+def _write(start: datetime, end: datetime) -> None:
+    for name, moment in ((FROM, start), (TO, end)):
+        address.put(name, moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"))
+        st.session_state.pop(f"at_{name}", None)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return clock.given(text)
+
+
+# The warnings have icons and no colour, because Streamlit draws notes too faintly for a readable colour.
+USED_UP = " · :material/error: used up"
+TOO_FAST = " · :material/local_fire_department: too fast"
+
+
+def objective(reading: Reading[Budget]) -> None:
+    """Objective, budget and burn rates of reservations."""
+    with st.container(border=True):
+        st.markdown(
+            "**Objective: reservations answered** "
+            ":gray[:small[technical success; calls denied by an open breaker count as failures]]"
+        )
+        if reading.value is None and reading.problem is None:
+            empty.no_data_yet("The objective is being computed.")
+        elif reading.value is None:
+            empty.no_source(reading)
+        else:
+            _budget(reading.value, reading)
+
+
+def _budget(budget: Budget, reading: Reading[Budget]) -> None:
+    frame.as_of(reading, f"target {budget.target * 100:g} % over {clock.span(PERIOD)}")
+    grey = bool(reading.problem)
+    calls = budget.calls
+    failed = round(calls.total - calls.good)
+    allowed = round(calls.total * (1 - budget.target))
+    with st.grid(4, min_column_width=170):
+        tiles.number(
+            "Success",
+            tiles.percent(calls.success_rate),
+            note=f"{round(calls.total):,} calls in {clock.span(PERIOD)}",
+            grey=grey,
+            chart=False,
+        )
+        tiles.number(
+            "Error budget left",
+            "n/a" if budget.left is None else f"{max(-9.99, budget.left) * 100:.0f} %",
+            note=f"{failed:,} failed of {allowed:,} allowed{USED_UP if budget.is_used_up else ''}",
+            grey=grey,
+            chart=False,
+        )
+        for burn in budget.burns:
+            _burn(burn, grey=grey)
+
+
+def _burn(burn: Burn, *, grey: bool) -> None:
+    pace = burn.pace
+    verdict = TOO_FAST if burn.is_too_fast else ""
+    tiles.number(
+        f"{pace.name} ({clock.span(pace.long)})",
+        _burn_rate(burn.long),
+        note=f"{_burn_rate(burn.short)} in {clock.span(pace.short)} · limit {pace.limit:g}{verdict}",
+        grey=grey,
+        chart=False,
+        help="1 uses the budget up exactly within the period. Too fast: both windows are at the limit or above.",
+    )
+
+
+def _burn_rate(rate: float | None) -> str:
+    if rate is None:
+        return "no calls"
+    return "∞" if math.isinf(rate) else f"{rate:.1f} x"

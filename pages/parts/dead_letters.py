@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages.parts import access, actions, address, bulk, bulk_jobs, labels, overlay
 from pages.parts.dialogs import form
-from pages.parts.widgets import clock, empty, expander, list_window, orders, payloads
+from pages.parts.widgets import clock, empty, expander, orders, paging, payloads
 from services.console.access import Command
 from services.console.cache import SourceUnavailable
 from services.console.events import DeadLetter, DeadLetterRow, Group
@@ -33,11 +33,11 @@ def _group() -> tuple[str, str] | None:
 def every_cause() -> None:
     """Callback: show the dead letters of all groups."""
     address.drop(GROUP)
-    list_window.reset(NAME)
+    paging.reset(NAME)
 
 
 def _only(group: Group) -> None:
-    list_window.reset(NAME)
+    paging.reset(NAME)
     address.put(GROUP, f"{group.subject}|{group.cause}")
 
 
@@ -50,13 +50,13 @@ def draw(state: str, order_id: str | None, clear: Callable[[], None]) -> None:
 def _listed(state: str, order_id: str | None, clear: Callable[[], None]) -> None:
     group = _group()
     reading = console().events.dead_letters_by_cause(
-        state=state, group=group, order_id=order_id, place=list_window.place(NAME)
+        state=state, group=group, order_id=order_id, place=paging.place(NAME)
     )
     page = reading.value
     if page is None:
         empty.no_source(reading)
         return
-    window = list_window.window(NAME, (state, group, order_id), page.dead_letters, lambda row: row.dead_letter.id)
+    window = paging.window(NAME, (state, group, order_id), page.dead_letters, lambda row: row.dead_letter.id)
     if not window.rows:
         _nothing(state, is_filtered=bool(group or order_id), clear=clear)
     grey = bool(reading.problem)
@@ -64,7 +64,7 @@ def _listed(state: str, order_id: str | None, clear: Callable[[], None]) -> None
         _groups(page.groups, state, grey=grey)
     if window.rows:
         _letters(window, group, order_id, grey=grey)
-    list_window.page_buttons(NAME, window)
+    paging.page_buttons(NAME, window)
 
 
 def _nothing(state: str, *, is_filtered: bool, clear: Callable[[], None]) -> None:
@@ -134,7 +134,7 @@ def _freeze(bulk_action: BulkAction, group: Group) -> None:
 
 
 def _letters(
-    window: list_window.Window[DeadLetterRow], group: tuple[str, str] | None, order_id: str | None, *, grey: bool
+    window: paging.Window[DeadLetterRow], group: tuple[str, str] | None, order_id: str | None, *, grey: bool
 ) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         title = (
@@ -148,7 +148,7 @@ def _letters(
         if group:
             st.button("Every cause", key="every_cause", type="tertiary", icon=":material/close:", on_click=every_cause)
         with st.container(horizontal=True, horizontal_alignment="right"):
-            list_window.pause_button(NAME, window)
+            paging.pause_button(NAME, window)
     with st.container(border=True, gap="small"):
         for row_id, row in window.rows.items():
             _dead_letter(row, window.page, gone=row_id in window.gone, grey=grey)
@@ -161,7 +161,7 @@ def _dead_letter(row: DeadLetterRow, page: Paged[DeadLetterRow], *, gone: bool, 
             st.markdown(labels.badge(labels.DEAD_LETTER, dead_letter.state, grey=grey or gone), width=90)
             st.markdown(f"**{labels.plain(dead_letter.subject)}**", width="content")
             if dead_letter.order_id:
-                orders.link(dead_letter.order_id, marks=list_window.link_parameters(NAME, page))
+                orders.link(dead_letter.order_id, marks=paging.link_parameters(NAME, page))
             else:
                 st.caption("no order known", width=orders.ID_WIDTH)
             st.caption(clock.both(dead_letter.created_at, now), width="stretch")
@@ -175,7 +175,7 @@ def _dead_letter(row: DeadLetterRow, page: Paged[DeadLetterRow], *, gone: bool, 
             "Payload and headers",
             f"letter-{dead_letter.id}",
             partial(_content, row),
-            touched=partial(list_window.pause, NAME, page.top),
+            touched=partial(paging.pause, NAME, page.top),
         )
 
 
