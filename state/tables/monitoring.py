@@ -1,31 +1,29 @@
-"""Replicas, leases, circuit breakers, metric samples, incident impacts and the conservation audit."""
+"""Alerts, breakers, replicas, metrics, incident impacts, the conservation audit, and drills of the sandbox."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, Table, Text
 
 from state.engine.column_types import JsonObject, JsonObjects
 from state.engine.database import UtcDateTime
-from state.tables.base import BY_KEY, Key, Serial, Word, metadata
+from state.tables.base import BY_KEY, Key, Serial, Word, metadata, optional, required, where
 
 replicas = Table(
     "replicas",
     metadata,
     Column("replica", Key, primary_key=True),
-    Column("started_at", UtcDateTime, nullable=False),
-    Column("heartbeat_at", UtcDateTime, nullable=False),
-    Column("breakers", JsonObjects, nullable=False),
-    Column("facts", JsonObject, nullable=False),
+    *required(UtcDateTime, "started_at", "heartbeat_at"),
+    *required(JsonObjects, "breakers"),
+    *required(JsonObject, "facts"),
 )
 
 leases = Table(
     "leases",
     metadata,
     Column("name", Key, primary_key=True),
-    Column("holder", Key, nullable=False),
-    Column("acquired_at", UtcDateTime, nullable=False),
-    Column("expires_at", UtcDateTime, nullable=False),
-    Column("noted", JsonObject, nullable=False),
+    *required(Key, "holder"),
+    *required(UtcDateTime, "acquired_at", "expires_at"),
+    *required(JsonObject, "noted"),
     **BY_KEY,
 )
 
@@ -33,10 +31,8 @@ breaker_transitions = Table(
     "breaker_transitions",
     metadata,
     Column("id", Serial, primary_key=True, autoincrement=True),
-    Column("replica", Key, nullable=False),
-    Column("breaker", Key, nullable=False),
-    Column("from_state", Word, nullable=False),
-    Column("to_state", Word, nullable=False),
+    *required(Key, "replica", "breaker"),
+    *required(Word, "from_state", "to_state"),
     Column("at", UtcDateTime, nullable=False, index=True),
 )
 
@@ -44,11 +40,10 @@ breaker_overrides = Table(
     "breaker_overrides",
     metadata,
     Column("breaker", Key, primary_key=True),
-    Column("state", Word, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("actor", Key, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("expires_at", UtcDateTime, nullable=False),
+    *required(Word, "state"),
+    *required(Text, "reason"),
+    *required(Key, "actor"),
+    *required(UtcDateTime, "created_at", "expires_at"),
     **BY_KEY,
 )
 
@@ -57,7 +52,7 @@ metric_samples = Table(
     metadata,
     Column("at", UtcDateTime, primary_key=True),
     Column("replica", Key, primary_key=True),
-    Column("sample", JsonObject, nullable=False),
+    *required(JsonObject, "sample"),
 )
 
 metric_rollups = Table(
@@ -66,7 +61,7 @@ metric_rollups = Table(
     Column("step_seconds", Integer, primary_key=True),
     Column("at", UtcDateTime, primary_key=True),
     Column("replica", Key, primary_key=True),
-    Column("counts", JsonObject, nullable=False),
+    *required(JsonObject, "counts"),
     **BY_KEY,
 )
 
@@ -74,11 +69,9 @@ order_impacts = Table(
     "order_impacts",
     metadata,
     Column("id", Serial, primary_key=True, autoincrement=True),
-    Column("at", UtcDateTime, nullable=False),
-    Column("order_id", Key, nullable=False),
-    Column("kind", Word, nullable=False),
-    Column("operation", Word, nullable=False),
-    Column("reason", Word, nullable=False),
+    *required(UtcDateTime, "at"),
+    *required(Key, "order_id"),
+    *required(Word, "kind", "operation", "reason"),
     Index("ix_order_impacts_at", "at"),
 )
 
@@ -86,8 +79,7 @@ conservation_progress = Table(
     "conservation_progress",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("history_id", BigInteger, nullable=False),
-    Column("compared", BigInteger, nullable=False),
+    *required(BigInteger, "history_id", "compared"),
 )
 
 conservation_differences = Table(
@@ -95,12 +87,114 @@ conservation_differences = Table(
     metadata,
     Column("order_id", Key, ForeignKey("orders.order_id"), primary_key=True),
     Column("kind", Word, primary_key=True),
-    Column("detail", Text, nullable=False),
-    Column("state", Word, nullable=False),
-    Column("first_seen_at", UtcDateTime, nullable=False),
-    Column("last_seen_at", UtcDateTime, nullable=False),
-    Column("settled_at", UtcDateTime),
-    Column("compensated_by", Key),
+    *required(Text, "detail"),
+    *required(Word, "state"),
+    *required(UtcDateTime, "first_seen_at", "last_seen_at"),
+    *optional(UtcDateTime, "settled_at"),
+    *optional(Key, "compensated_by"),
     Index("ix_conservation_differences_state_first_seen_at", "state", "first_seen_at"),
+    **BY_KEY,
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("alert_id", Key, primary_key=True),
+    *required(Word, "source"),
+    *required(Key, "name"),
+    *required(JsonObject, "labels", "annotations"),
+    *required(Text, "generator_url"),
+    *required(Word, "state"),
+    *optional(Float, "value"),
+    *required(UtcDateTime, "active_at"),
+    *optional(UtcDateTime, "fired_at", "resolved_at"),
+    *required(UtcDateTime, "seen_at"),
+    *optional(UtcDateTime, "kept_since", "ends_at"),
+    *required(Boolean, "is_notified"),
+    *optional(UtcDateTime, "acknowledged_at"),
+    *optional(Key, "acknowledged_by"),
+    *optional(Text, "acknowledged_note"),
+    Column("sender", Key, nullable=False, server_default=""),
+    Index("ix_alerts_state_resolved_at", "state", "resolved_at"),
+    Index("ix_alerts_source_state", "source", "state"),
+    **BY_KEY,
+)
+
+alert_history = Table(
+    "alert_history",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    *required(UtcDateTime, "at"),
+    *required(Word, "kind"),
+    *optional(Key, "alert_id"),
+    *required(Key, "name"),
+    *required(JsonObject, "labels"),
+    *required(Word, "source"),
+    *optional(Float, "value"),
+    *optional(Key, "actor"),
+    *optional(Text, "detail"),
+    Index("ix_alert_history_at", "at"),
+    Index("ix_alert_history_alert_id_at", "alert_id", "at"),
+)
+
+silences = Table(
+    "silences",
+    metadata,
+    Column("silence_id", Key, primary_key=True),
+    *required(JsonObjects, "matchers"),
+    *required(Text, "reason"),
+    *required(Key, "actor"),
+    *required(UtcDateTime, "created_at", "ends_at"),
+    *optional(Key, "ended_by"),
+    Index("ix_silences_ends_at", "ends_at"),
+    **BY_KEY,
+)
+
+alert_notifications = Table(
+    "alert_notifications",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    *required(Key, "alert_id", "name"),
+    *required(Word, "status"),
+    *required(JsonObject, "payload"),
+    *required(Word, "state"),
+    *required(Integer, "attempts"),
+    *optional(UtcDateTime, "next_attempt_at"),
+    *optional(Text, "last_error"),
+    *required(UtcDateTime, "created_at"),
+    *optional(UtcDateTime, "finished_at"),
+    Index("ix_alert_notifications_alert_id_id", "alert_id", "id"),
+    Index("ix_alert_notifications_finished_at", "finished_at"),
+    Index("ix_alert_notifications_pending", "id", **where("state = 'PENDING'")),
+)
+
+drills = Table(
+    "drills",
+    metadata,
+    Column("drill_id", Key, primary_key=True),
+    *required(Word, "kind"),
+    *required(JsonObject, "faults"),
+    *required(Integer, "seconds"),
+    *required(Key, "actor"),
+    *required(Text, "reason"),
+    *required(Word, "phase"),
+    # 1 for the active drill, else null: the unique constraint prevents a second active drill.
+    Column("is_active", Integer, unique=True),
+    *required(UtcDateTime, "created_at"),
+    *optional(UtcDateTime, "began_at", "ended_at", "recovered_at", "finished_at"),
+    *optional(Key, "stopped_by"),
+    *optional(JsonObject(none_as_null=True), "before"),
+    *required(JsonObject, "noticed"),
+    *optional(JsonObject(none_as_null=True), "report"),
+    *required(Integer, "version"),
+    Index("ix_drills_created_at", "created_at"),
+)
+
+sandbox_values = Table(
+    "sandbox_values",
+    metadata,
+    Column("name", Key, primary_key=True),
+    *required(JSON, "value"),
+    *required(UtcDateTime, "changed_at"),
     **BY_KEY,
 )

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, String, Table, Text, text
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, String, Table, Text
 
 from state.engine.column_types import JsonObject, JsonObjects
 from state.engine.database import UtcDateTime
-from state.tables.base import BY_KEY, Key, Serial, Traceparent, Word, metadata
+from state.tables.base import BY_KEY, Key, Serial, Traceparent, Word, metadata, optional, required, where
 
 orders = Table(
     "orders",
     metadata,
     Column("order_id", Key, primary_key=True),
-    Column("user_id", Key, nullable=False),
-    Column("customer_priority", Word, nullable=False),
-    Column("status", Word, nullable=False),
-    Column("inventory_status", Word, nullable=False),
-    Column("payment_status", Word, nullable=False),
-    Column("reservation_id", Key),
-    Column("reservation_expires_at", UtcDateTime),
-    Column("confirmed_at", UtcDateTime),
-    Column("cancel_reason", Text),
-    Column("failure", JsonObject(none_as_null=True)),
-    Column("metadata", JsonObject(none_as_null=True)),
-    Column("request_hash", String(64), nullable=False),
-    Column("due_at", UtcDateTime),
+    *required(Key, "user_id"),
+    *required(Word, "customer_priority", "status", "inventory_status", "payment_status"),
+    *optional(Key, "reservation_id"),
+    *optional(UtcDateTime, "reservation_expires_at", "confirmed_at"),
+    *optional(Text, "cancel_reason"),
+    *optional(JsonObject(none_as_null=True), "failure", "metadata"),
+    *required(String(64), "request_hash"),
+    *optional(UtcDateTime, "due_at"),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("step_failures", Integer, nullable=False, server_default="0"),
-    Column("step_error", Text),
-    Column("traceparent", Traceparent),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("updated_at", UtcDateTime, nullable=False),
-    Column("version", Integer, nullable=False),
+    *optional(Text, "step_error"),
+    *optional(Traceparent, "traceparent"),
+    *required(UtcDateTime, "created_at", "updated_at"),
+    *required(Integer, "version"),
     Index("ix_orders_created_at_order_id", "created_at", "order_id"),
     Index("ix_orders_status_created_at", "status", "created_at"),
     Index("ix_orders_inventory_status_created_at", "inventory_status", "created_at"),
@@ -41,15 +35,9 @@ orders = Table(
         "ix_orders_unusual_payment",
         "payment_status",
         "created_at",
-        sqlite_where=text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
-        postgresql_where=text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
+        **where("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
     ),
-    Index(
-        "ix_orders_due_at",
-        "due_at",
-        sqlite_where=text("due_at IS NOT NULL"),
-        postgresql_where=text("due_at IS NOT NULL"),
-    ),
+    Index("ix_orders_due_at", "due_at", **where("due_at IS NOT NULL")),
     **BY_KEY,
 )
 
@@ -59,8 +47,7 @@ order_items = Table(
     Column("order_id", Key, ForeignKey("orders.order_id"), primary_key=True),
     Column("product_id", Key, primary_key=True),
     Column("variant_id", Key, primary_key=True),
-    Column("line", Integer, nullable=False),
-    Column("quantity", Integer, nullable=False),
+    *required(Integer, "line", "quantity"),
     Column("returned", Integer, nullable=False, server_default="0"),
     CheckConstraint("quantity > 0", name="quantity_positive"),
     CheckConstraint("returned >= 0 AND returned <= quantity", name="returned_within_quantity"),
@@ -74,8 +61,8 @@ idempotency_keys = Table(
     Column("key", String(256), primary_key=True),
     # The sender of the key; empty for keys of a version without callers, which match every caller.
     Column("caller", Key, primary_key=True, server_default=""),
-    Column("order_id", Key, nullable=False),
-    Column("request_hash", String(64), nullable=False),
+    *required(Key, "order_id"),
+    *required(String(64), "request_hash"),
     Column("created_at", UtcDateTime, nullable=False, index=True),
     **BY_KEY,
 )
@@ -84,12 +71,12 @@ order_history = Table(
     "order_history",
     metadata,
     Column("id", Serial, primary_key=True, autoincrement=True),
-    Column("order_id", Key, nullable=False),
-    Column("at", UtcDateTime, nullable=False),
-    Column("kind", Word, nullable=False),
-    Column("title", Text, nullable=False),
-    Column("details", JsonObject(none_as_null=True)),
-    Column("actor", Key),
+    *required(Key, "order_id"),
+    *required(UtcDateTime, "at"),
+    *required(Word, "kind"),
+    *required(Text, "title"),
+    *optional(JsonObject(none_as_null=True), "details"),
+    *optional(Key, "actor"),
     Index("ix_order_history_order_id_id", "order_id", "id"),
 )
 
@@ -98,11 +85,11 @@ returns = Table(
     metadata,
     Column("order_id", Key, ForeignKey("orders.order_id"), primary_key=True),
     Column("return_id", Key, primary_key=True),
-    Column("request_hash", String(64), nullable=False),
-    Column("items", JsonObjects, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("restockable", Boolean, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
+    *required(String(64), "request_hash"),
+    *required(JsonObjects, "items"),
+    *required(Text, "reason"),
+    *required(Boolean, "restockable"),
+    *required(UtcDateTime, "created_at"),
 )
 
 products = Table(
@@ -110,13 +97,12 @@ products = Table(
     metadata,
     Column("product_id", Key, primary_key=True),
     Column("variant_id", Key, primary_key=True),
-    Column("available", Boolean, nullable=False),
-    Column("level", Word, nullable=False),
-    Column("available_quantity", Integer),
-    Column("threshold", Integer),
-    Column("source", Key, nullable=False),
-    Column("changed_at", UtcDateTime, nullable=False),
-    Column("expires_at", UtcDateTime),
+    *required(Boolean, "available"),
+    *required(Word, "level"),
+    *optional(Integer, "available_quantity", "threshold"),
+    *required(Key, "source"),
+    *required(UtcDateTime, "changed_at"),
+    *optional(UtcDateTime, "expires_at"),
     Index("ix_products_available_changed_at", "available", "changed_at"),
     Index("ix_products_level_changed_at", "level", "changed_at"),
     Index("ix_products_changed_at", "changed_at"),
