@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts import actions, charts, frame, labels, tiles
+from pages.parts import actions, frame, labels, tiles, time_series
 from pages.parts import bulk_jobs as operations
 from pages.parts.widgets import clock, empty
 from services.console.alerts import title
@@ -126,7 +126,7 @@ def numbers() -> None:
         tiles.queues(reading.value, trends.value, grey=grey)
 
 
-def time_series() -> None:
+def orders_per_minute() -> None:
     """Orders per minute by outcome, and the last changes."""
     reading = console().status.trends()
     if reading.value is None:
@@ -135,7 +135,7 @@ def time_series() -> None:
     with left.container(border=True, height="stretch"):
         st.markdown("**Orders per minute by outcome**")
         if reading.value.orders_per_minute:
-            charts.orders(reading.value)
+            time_series.draw(time_series.orders_per_minute.of(reading.value), height=290)
             frame.as_of(reading, f"each point is {clock.span(BIN)}")
         else:
             empty.no_data_yet("No samples yet; the worker writes one every few seconds.")
@@ -184,7 +184,7 @@ def everything() -> None:
     firing()
     breakers()
     numbers()
-    time_series()
+    orders_per_minute()
 
 
 frame.page("Overview", everything, says_worker=False)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Literal
 
 import streamlit as st
@@ -129,7 +130,8 @@ def _chart(chart: Chart, history: MetricHistory, limits: Limits) -> None:
     with st.container(border=True, height="stretch"):
         st.markdown(f"**{chart.title}**")
         if shown.points:
-            time_series.draw(shown, key=f"time_series_{chart.title}", on_select=_pick_interval)
+            key = f"time_series_{chart.title}"
+            time_series.draw(shown, key=key, on_select=partial(_pick_interval, key))
         elif not _is_zero(history, chart.counted or chart.metric):
             empty.no_data_yet("No data: nothing is known of this time.")
         elif chart.is_good:

@@ -1,27 +1,33 @@
-"""Charts of time series: lines or stacked bars with an alert threshold, over bands of breakers that were not closed.
-
-A drag over a chart selects an interval.
-"""
+"""Charts of time series: lines or stacked bars with an alert threshold, over bands of breakers that were not closed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from functools import cached_property
+from itertools import cycle
+from typing import Any, Generic, Literal, TypeVar
 
+import pyarrow as pa
 import streamlit as st
 
 from pages.parts import charts
+from services.console.status import BIN, Trends, interruptions
 
-HEIGHT = 250
-DAYS = timedelta(hours=36)
-"""Maximum interval whose time axis has no dates."""
+S = TypeVar("S")
+T = TypeVar("T")
+
+OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
+OUTCOME_TONES = {"Placed": "blue", "Waiting for inventory": "orange", "Rejected": "red"}
 POWERS = [1, 10, 100, 1000, 10_000, 100_000]
 TICKS = {"log": {"values": POWERS}, "symlog": {"values": [0, *POWERS]}}
 BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"]}}
 TONES = ("blue", "orange", "green", "red", "violet", "gray", "teal")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 2], [1, 3])
+SCHEMA = pa.schema([
+    ("what", pa.string()), ("t", pa.float64()), ("until", pa.float64()), ("series", pa.string()), ("n", pa.float64())
+])  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Threshold:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TimeSeries:
     """At least one point ``(time, series, value)``, oldest first, and the way to draw the points."""
 
@@ -40,52 +46,101 @@ class TimeSeries:
     points: Sequence[tuple[datetime, str, float]]
     start: datetime
     end: datetime
+    step: timedelta
     bands: Sequence[tuple[datetime, datetime]] = ()
     """Intervals in which a breaker was not closed."""
+    band_label: str = ""
     threshold: Threshold | None = None
     unit: str = ""
     mark: Literal["line", "bar"] = "line"
     scale: Literal["linear", "log", "symlog"] = "linear"
-    step: timedelta = timedelta(minutes=1)
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """Points, bands and the threshold as rows of the chart; ``what`` is the kind of a row."""
+        middle = self.step / 2 if self.mark == "bar" else timedelta()
+        rows: list[dict[str, Any]] = [
+            {"what": "point", "t": charts.millis(at + middle), "series": series, "n": value}
+            for at, series, value in self.points
+        ]
+        rows += [
+            {
+                "what": "band",
+                "t": charts.millis(max(begin, self.start)),
+                "until": charts.millis(min(end, self.end)),
+            }
+            for begin, end in self.bands
+            if end > self.start and begin < self.end
+        ]
+        if self.threshold:
+            rows.append({"what": "rule", "n": self.threshold.value})
+        return pa.Table.from_pylist(rows, SCHEMA)
 
 
-def draw(shown: TimeSeries, *, key: str, on_select: Callable[[str], None]) -> None:
-    """Draw the chart. ``on_select`` receives ``key`` when an interval is selected or deselected."""
+class Derived(Generic[S, T]):
+    """A pure function of a reading's value that caches its last result.
+
+    One result is enough, because all open pages draw the same value until the next load. The threads of the pages
+    share the result, so it must not be changed.
+    """
+
+    def __init__(self, make: Callable[[S], T]) -> None:
+        self._make = make
+        self._last: tuple[S, T] | None = None
+
+    def of(self, source: S) -> T:
+        """The result for ``source``, which is compared by identity."""
+        last = self._last
+        if last is None or last[0] is not source:
+            last = self._last = (source, self._make(source))
+        return last[1]
+
+
+def _orders_per_minute(trends: Trends) -> TimeSeries:
+    bins = trends.orders_per_minute
+    points = [(at, name, counts.get(status, 0.0)) for at, counts in bins for status, name in OUTCOMES.items()]
+    return TimeSeries(
+        "Orders per minute by outcome",
+        points,
+        start=bins[0][0],
+        end=bins[-1][0] + BIN,
+        step=BIN,
+        bands=interruptions(trends.bands),
+        band_label="breaker opened",
+    )
+
+
+orders_per_minute = Derived(_orders_per_minute)
+"""Orders per minute by outcome, from trends with at least one bin."""
+
+
+def draw(
+    shown: TimeSeries, *, height: int = 250, key: str | None = None, on_select: Callable[[], None] | None = None
+) -> None:
+    """Draw the chart. With ``on_select``, which runs at each change, a drag selects an interval; see brushed()."""
     names = sorted({series for _, series, _ in shown.points}, key=_rank)
-    middle = shown.step / 2 if shown.mark == "bar" else timedelta()
-    rows: list[dict[str, Any]] = [
-        {"t": _millis(at + middle), "until": None, "n": value, "series": series, "what": "point"}
-        for at, series, value in shown.points
-    ]
-    rows += [
-        {"t": _millis(max(begin, shown.start)), "until": _millis(min(end, shown.end)), "n": None, "series": None}
-        | {"what": "band"}
-        for begin, end in shown.bands
-        if end > shown.start and begin < shown.end
-    ]
-    if shown.threshold:
-        rows.append({"t": None, "until": None, "n": shown.threshold.value, "series": None, "what": "rule"})
     charts.plot(
-        {name: [row[name] for row in rows] for name in rows[0]},
-        _spec(shown, names),
-        height=HEIGHT,
+        shown.rows,
+        _spec(shown, names, [BRUSH] if on_select else []),
+        height=height,
         key=key,
-        on_select=lambda: on_select(key),
+        on_select=on_select or "ignore",
         alt=_alt(shown, names),
     )
 
 
 def _rank(series: str) -> tuple[int, str]:
     """Sort key: outcomes first, in the order of the other pages, then other series by name."""
-    outcomes = list(charts.OUTCOMES.values())
+    outcomes = list(OUTCOME_TONES)
     return (outcomes.index(series) if series in outcomes else len(outcomes)), series
 
 
-def _tones(names: Sequence[str]) -> list[str]:
+def _tones(names: Sequence[str]) -> dict[str, str]:
     """A colour for each series. Outcomes have fixed colours; other series get the remaining colours."""
-    own = dict(zip(charts.OUTCOMES.values(), charts.OUTCOME_TONES, strict=True))
-    left = (tone for tone in TONES if tone not in {own[name] for name in names if name in own})
-    return [own[name] if name in own else next(left, TONES[-1]) for name in names]
+    fixed = {OUTCOME_TONES[name] for name in names if name in OUTCOME_TONES}
+    left = (tone for tone in TONES if tone not in fixed)
+    colors = charts.palette()
+    return {name: colors[OUTCOME_TONES.get(name) or next(left, TONES[-1])] for name in names}
 
 
 def brushed(key: str) -> tuple[datetime, datetime] | None:
@@ -107,7 +162,7 @@ def _alt(shown: TimeSeries, names: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
-def _spec(shown: TimeSeries, names: Sequence[str]) -> dict[str, Any]:
+def _spec(shown: TimeSeries, names: Sequence[str], params: list[dict[str, Any]]) -> dict[str, Any]:
     colors = charts.palette()
     y = {
         "field": "n",
@@ -115,8 +170,14 @@ def _spec(shown: TimeSeries, names: Sequence[str]) -> dict[str, Any]:
         "axis": {"title": shown.unit or None, "tickCount": 4, "titleFontWeight": "normal"} | TICKS.get(shown.scale, {}),
         "scale": _scale(shown),
     }
-    x = _time(shown)
-    layers = [_bands(x, colors["red"]), _values(shown, names, x, y)]
+    x = charts.time_axis("t", shown.start, shown.end)
+    band = {"type": "rect", "color": colors["red"], "opacity": 0.13}
+    layers = [
+        charts.layer("datum.what === 'band'", band, x=x, x2={"field": "until"}),
+        _values(shown, names, x, y) | {"params": params},
+    ]
+    if shown.band_label:
+        layers += _band_starts(shown.band_label, x, colors["red"])
     if shown.threshold:
         layers += _rule(shown.threshold, y, colors, is_lowest=shown.unit == "%")
     return {"layer": layers}
@@ -130,91 +191,55 @@ def _scale(shown: TimeSeries) -> dict[str, Any]:
     return scale
 
 
-def _bands(x: Mapping[str, Any], color: str) -> dict[str, Any]:
-    return {
-        "transform": [{"filter": "datum.what === 'band'"}],
-        "mark": {"type": "rect", "color": color, "opacity": 0.13},
-        "encoding": {"x": x, "x2": {"field": "until"}},
-    }
-
-
 def _values(shown: TimeSeries, names: Sequence[str], x: Mapping[str, Any], y: Mapping[str, Any]) -> dict[str, Any]:
-    colors = charts.palette()
-    tones = [colors[tone] for tone in _tones(names)]
-    legend = {"orient": "top", "title": None, "labelLimit": 150, "columns": 2 if len(names) > 2 else 0}
+    legend = charts.LEGEND | {"labelLimit": 150, "columns": 2 if len(names) > 2 else 0}
     encoding: dict[str, Any] = {
         "x": x,
         "y": {**y, "stack": "zero" if shown.mark == "bar" else None},
-        "color": {
-            "field": "series",
-            "type": "nominal",
-            "scale": {"domain": list(names), "range": tones},
-            "legend": legend,
-        },
+        "color": charts.by_name("series", _tones(names), legend),
         "tooltip": [
             {"field": "series", "title": shown.name},
-            {"field": "t", "type": "temporal", "title": "Time", "format": "%d %b %H:%M:%S"} | charts.in_zone(),
+            charts.time_tip("t", "Time", "%d %b %H:%M:%S"),
             {"field": "n", "title": shown.unit or "Value", "format": ",.2f"},
         ],
     }
     if shown.mark == "line":
-        dashes = {"domain": list(names), "range": list(DASHES)}
-        encoding["strokeDash"] = {"field": "series", "type": "nominal", "scale": dashes, "legend": legend}
-    width = max(2.0, min(14.0, 560 * (shown.step / (shown.end - shown.start)) * 0.8))
-    mark: dict[str, Any] = {"type": "line", "strokeWidth": 2, "point": len(shown.points) <= 2 * len(names)}
-    return {
-        "params": [BRUSH],
-        "transform": [{"filter": "datum.what === 'point'"}],
-        "mark": mark if shown.mark == "line" else {"type": "bar", "width": width},
-        "encoding": encoding,
-    }
+        dashes = dict(zip(names, cycle(DASHES), strict=False))
+        encoding["strokeDash"] = charts.by_name("series", dashes, legend)
+        mark = {"type": "line", "strokeWidth": 2, "point": len(shown.points) <= 2 * len(names)}
+    else:
+        width = 560 * (shown.step / (shown.end - shown.start)) * 0.8
+        mark = {"type": "bar", "width": max(2.0, min(14.0, width))}
+    return charts.layer("datum.what === 'point'", mark, **encoding)
+
+
+def _band_starts(text: str, x: Mapping[str, Any], color: str) -> list[dict[str, Any]]:
+    """A line and a label at the start of each band."""
+    rule = {"type": "rule", "color": color, "strokeDash": [4, 3]}
+    label = {"type": "text", "text": text, "color": color, "align": "right", "baseline": "bottom", "dx": 6}
+    return [
+        charts.layer("datum.what === 'band'", rule, x=x),
+        charts.layer("datum.what === 'band'", label | {"fontSize": 11}, x=x, y={"value": -3}),
+    ]
 
 
 def _rule(
     threshold: Threshold, y: Mapping[str, Any], colors: Mapping[str, str], *, is_lowest: bool
 ) -> list[dict[str, Any]]:
     """The line of a threshold with its name; below the line if ``is_lowest``, because good values are above it."""
-    color = colors["quiet"]
-    rule = [{"filter": "datum.what === 'rule'"}]
-    text: dict[str, Any] = {
+    line = {"type": "rule", "color": colors["quiet"], "strokeWidth": 1.5}
+    text = {
         "type": "text",
         "align": "right",
         "baseline": "top" if is_lowest else "bottom",
         "dy": 4 if is_lowest else -3,
         "fontSize": 11,
-        "color": color,
+        "color": colors["quiet"],
         "text": f"alert {threshold.text}",
     }
-    halo: dict[str, Any] = {"color": colors["page"], "stroke": colors["page"], "strokeWidth": 5}
+    # The text is drawn twice, first as a wide outline in the page's colour, so that it is readable across lines.
+    outline = text | {"color": colors["page"], "stroke": colors["page"], "strokeWidth": 5}
     return [
-        {
-            "transform": rule,
-            "mark": {"type": "rule", "color": color, "strokeWidth": 1.5},
-            "encoding": {"y": y},
-        },
-        # The text is drawn twice, first as a wide outline in the page's colour, so that it is readable across lines.
-        *(
-            {"transform": rule, "mark": text | more, "encoding": {"x": {"value": "width"}, "y": y}}
-            for more in (halo, {})
-        ),
+        charts.layer("datum.what === 'rule'", line, y=y),
+        *(charts.layer("datum.what === 'rule'", mark, x={"value": "width"}, y=y) for mark in (outline, text)),
     ]
-
-
-def _time(shown: TimeSeries) -> dict[str, Any]:
-    labels = "%d %b" if shown.end - shown.start > 4 * DAYS else "%d %b %H:%M"
-    if shown.end - shown.start <= DAYS:
-        labels = "%H:%M"
-    axis = {
-        "title": None,
-        "grid": False,
-        "tickCount": 6,
-        "labelOverlap": True,
-        "labelFlush": charts.FLUSH,
-        "format": labels,
-    }
-    ends = charts.time_scale() | {"domain": [_millis(shown.start), _millis(shown.end)]}
-    return {"field": "t", "type": "temporal", "axis": axis, "scale": ends}
-
-
-def _millis(at: datetime) -> int:
-    return int(at.timestamp() * 1000)

@@ -12,7 +12,7 @@ PAGES = Path(__file__).resolve().parents[2] / "pages"
 
 def test_it_is_made_once_per_object_and_anew_for_an_equal_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(PAGES), *sys.path])
-    from pages.parts.charts import Derived
+    from pages.parts.time_series import Derived
 
     made: list[list[int]] = []
 

@@ -63,7 +63,7 @@ def test_numbers_stand_with_their_course(busy: Database, show: Show) -> None:
 
 def test_orders_per_minute_are_drawn_with_the_outage(busy: Database, show: Show) -> None:
     (chart,) = show().get("vega_lite_chart")
-    assert "breaker was open" in chart.proto.alt
+    assert "breaker was not closed" in chart.proto.alt
 
 
 def test_without_samples_nothing_is_drawn_and_nothing_is_zero(database: Database, show: Show) -> None:
