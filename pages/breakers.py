@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -96,21 +95,13 @@ def _facts(breaker: Breaker, trend: OperationTrend | None, reading: Reading[Any]
             f"{tiles.percent(breaker.failure_rate)} of {breaker.calls:,}" if breaker.calls else "no calls",
             f"opens at {worst.threshold_percentage:g} % of at least {worst.volume_threshold}",
         ),
-        ("Calls denied", f"{breaker.denied:,}", f"{_hour(served, 'denied', operation)} within the last hour"),
-        ("Fallbacks served", _hour(served, "fallback", operation), "within the last hour"),
-        ("Latency p95", tiles.milliseconds(latency.get(0.95)), _other_quantiles(latency)),
+        ("Calls denied", f"{breaker.denied:,}", f"{served.get(('denied', operation), 0):,} within the last hour"),
+        ("Fallbacks served", f"{served.get(('fallback', operation), 0):,}", "within the last hour"),
+        ("Latency p95", tiles.milliseconds(latency.get(0.95)), tiles.quantiles(latency.get(0.5), latency.get(0.99))),
     ]
     with st.grid(4, min_column_width=130):
         for label, value, note in facts:
             st.metric(label, frame.shade(value, reading), delta=None, delta_description=note)
-
-
-def _hour(served: Mapping[tuple[str, str], int], kind: str, operation: str) -> str:
-    return f"{served.get((kind, operation), 0):,}"
-
-
-def _other_quantiles(latency: Mapping[float, float | None]) -> str:
-    return f"p50 {tiles.milliseconds(latency.get(0.5))} · p99 {tiles.milliseconds(latency.get(0.99))}"
 
 
 def _replicas(breaker: Breaker, *, grey: bool) -> None:

@@ -109,37 +109,27 @@ def _source(history: MetricHistory, reading: Reading[MetricHistory]) -> None:
         )
 
 
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"
-
-
 def _tiles(history: MetricHistory, *, grey: bool) -> None:
     """The five key metrics over the whole interval."""
-    p95, p50, p99 = (history.total(f"latency_p{number}") for number in (95, 50, 99))
+    p95, p50, p99 = (history.total(f"latency_p{number}").get(CHECK) for number in (95, 50, 99))
     technical, business, calls = (history.total(name) for name in ("success_rate", "business_rate", "calls"))
     failures = history.total("failures")
-    shut = sum((end - start for start, end in _within(history)), timedelta())
-    shown = [
-        (
-            "Availability p95",
-            tiles.milliseconds(p95.get(CHECK)),
-            f"p50 {tiles.milliseconds(p50.get(CHECK))} · p99 {tiles.milliseconds(p99.get(CHECK))}",
-        ),
-        *(
-            (label, tiles.percent(technical.get(name)), _of_calls(calls.get(name), business.get(name)))
-            for label, name in (("Availability success", CHECK), ("Reservation success", RESERVE))
-        ),
-        (
+    within = _within(history)
+    shut = sum((end - start for start, end in within), timedelta())
+    times = "once" if len(within) == 1 else f"{len(within):,} times"
+    with st.grid(5, min_column_width=150):
+        tiles.number("Availability p95", tiles.milliseconds(p95), tiles.quantiles(p50, p99), grey=grey)
+        for label, name in (("Availability success", CHECK), ("Reservation success", RESERVE)):
+            note = _of_calls(calls.get(name), business.get(name))
+            tiles.number(label, tiles.percent(technical.get(name)), note, grey=grey, help=tiles.TWO_RATES)
+        tiles.number(
             "Breakers not closed",
             clock.span(shut) if shut else "never" if history.bands else UNKNOWN,
-            _times(len(_within(history))) if shut else "all closed throughout" if history.bands else NO_DATA,
-        ),
-        ("Failed orders", f"{round(sum(failures.values())):,}" if failures else UNKNOWN, _worst(failures)),
-    ]
-    with st.grid(5, min_column_width=150):
-        for label, value, note in shown:
-            explained = tiles.TWO_RATES if label.endswith("success") else None
-            tiles.number(label, value, note=note, grey=grey, chart=False, help=explained)
+            times if shut else "all closed throughout" if history.bands else NO_DATA,
+            grey=grey,
+        )
+        count = f"{round(sum(failures.values())):,}" if failures else UNKNOWN
+        tiles.number("Failed orders", count, _worst(failures), grey=grey)
 
 
 def _within(history: MetricHistory) -> list[tuple[datetime, datetime]]:

@@ -122,8 +122,7 @@ def numbers() -> None:
     frame.as_of(reading, f"{note}, sampled {clock.ago(sampled, console().now())}" if sampled else "no samples yet")
     with st.grid(4, min_column_width=155):
         tiles.rates(trends.value, grey=grey)
-        tiles.outbox(reading.value, trends.value, reading.as_of or console().now(), grey=grey)
-        tiles.queues(reading.value, trends.value, grey=grey)
+        tiles.queues(reading.value, trends.value, reading.as_of or console().now(), grey=grey)
 
 
 def orders_per_minute() -> None:

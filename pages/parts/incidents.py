@@ -5,7 +5,9 @@ The URL has the interval as ``incident``, so that a link shows the same orders.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import streamlit as st
 
@@ -14,7 +16,7 @@ from pages.parts.widgets import clock, empty, orders, paging
 from services.console.cache import Reading
 from services.console.facade import console
 from services.console.incidents import MAX_WINDOW, PAGE_SIZE, AffectedOrderRow, Incident, IncidentInterval
-from services.console.status import BreakerTransition
+from services.console.status import Band, BreakerTransition
 
 PARAMETER, PAGE = "incident", "hurt_page"
 TILES = (
@@ -37,8 +39,16 @@ def pick(interval: IncidentInterval) -> None:
     address.put(PARAMETER, str(interval))
 
 
-def pick_band(key: str) -> None:
-    """Callback: pick the interval of the band clicked in the chart of breaker states ``key``."""
+def bands(title: str, found: Sequence[Band], since: datetime, *, key: str, nothing: str) -> None:
+    """Draw the states of breakers over time; a click on an open band picks its interval."""
+    st.markdown(f"**{title}** :gray[:small[click an open band to see the affected orders]]")
+    if found:
+        charts.states(found, since, key=key, on_select=partial(_pick_band, key))
+    else:
+        empty.no_data_yet(nothing)
+
+
+def _pick_band(key: str) -> None:
     chosen = st.session_state.get(key, {}).get("selection", {}).get("picked") or []
     interval = IncidentInterval.parse(str(chosen[0].get("interval"))) if chosen else None
     if interval:
@@ -145,7 +155,6 @@ def _links(interval: IncidentInterval) -> None:
 
 SPAN = timedelta(minutes=30)
 SHOWN_OPENINGS = 10
-BANDS = "breaker_bands"
 COUNTED = (("denied", "denied", "denied"), ("fallback", "fallback", "fallbacks"), ("flagged", "flagged", "flagged"))
 
 
@@ -155,13 +164,10 @@ def breaker_history() -> None:
     if reading.value is None:
         return
     with st.container(border=True):
-        st.markdown("**States over the last half hour** :gray[:small[click an open band to see the affected orders]]")
         since = console().now() - SPAN
-        bands = [band for band in reading.value.bands if band.end > since]
-        if bands:
-            charts.states(bands, since, key=BANDS, on_select=lambda: pick_band(BANDS))
-        else:
-            empty.no_data_yet("No breaker has been reported yet.")
+        found = [band for band in reading.value.bands if band.end > since]
+        nothing = "No breaker has been reported yet."
+        bands("States over the last half hour", found, since, key="breaker_bands", nothing=nothing)
         frame.as_of(reading)
     with st.container(border=True):
         st.markdown("**Openings in the last day**")

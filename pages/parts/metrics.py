@@ -14,17 +14,16 @@ from typing import Literal
 
 import streamlit as st
 
-from pages.parts import address, charts, frame, incidents, labels, names, tiles, time_series
+from pages.parts import address, frame, incidents, labels, names, tiles, time_series
 from pages.parts.time_series import Threshold, TimeSeries
 from pages.parts.widgets import clock, empty
 from services.console.cache import Reading
 from services.console.facade import console
 from services.console.incidents import IncidentInterval
-from services.console.metric_history import PERIOD, PRESETS, Budget, Burn, Limits, MetricHistory, Wanted
+from services.console.metric_history import PERIOD, PRESETS, Budget, Limits, MetricHistory, Wanted
 from services.console.status import NAMES
 
 QUANTILES = {"p50": "latency_p50", "p95": "latency_p95", "p99": "latency_p99"}
-BANDS = "metrics_bands"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,10 @@ def charts_of(history: MetricHistory, limits: Limits) -> None:
     with st.grid(2, min_column_width=340):
         _chart(replace(LATENCY, metric=QUANTILES[quantile], title=f"Response time {quantile}"), history, limits)
         _chart(SUCCESS, history, limits)
-        _breakers(history)
+        with st.container(border=True, height="stretch"):
+            bands = [band for band in history.bands if band.breaker in NAMES]
+            nothing = "No breaker was reported in this time."
+            incidents.bands("Circuit breakers", bands, history.span.start, key="metrics_bands", nothing=nothing)
         for chart in CHARTS:
             _chart(chart, history, limits)
 
@@ -175,16 +177,6 @@ def _is_zero(history: MetricHistory, metric: str) -> bool:
 def _pick_interval(key: str) -> None:
     if found := time_series.brushed(key):
         incidents.pick(IncidentInterval(*found))
-
-
-def _breakers(history: MetricHistory) -> None:
-    with st.container(border=True, height="stretch"):
-        st.markdown("**Circuit breakers** :gray[:small[click an open band to see the affected orders]]")
-        bands = [band for band in history.bands if band.breaker in NAMES]
-        if bands:
-            charts.states(bands, history.span.start, key=BANDS, on_select=lambda: incidents.pick_band(BANDS))
-        else:
-            empty.no_data_yet("No breaker was reported in this time.")
 
 
 KEY, FROM, TO = "range", "from", "to"
@@ -263,6 +255,7 @@ def _moment(text: str | None) -> datetime | None:
 # The warnings have icons and no colour, because Streamlit draws notes too faintly for a readable colour.
 USED_UP = " · :material/error: used up"
 TOO_FAST = " · :material/local_fire_department: too fast"
+BURN_RATE = "1 uses the budget up exactly within the period. Too fast: both windows are at the limit or above."
 
 
 def objective(reading: Reading[Budget]) -> None:
@@ -282,40 +275,24 @@ def objective(reading: Reading[Budget]) -> None:
 
 def _budget(budget: Budget, reading: Reading[Budget]) -> None:
     frame.as_of(reading, f"target {budget.target * 100:g} % over {clock.span(PERIOD)}")
-    grey = bool(reading.problem)
+    tile = partial(tiles.number, grey=bool(reading.problem))
     calls = budget.calls
     failed = round(calls.total - calls.good)
     allowed = round(calls.total * (1 - budget.target))
+    used_up = USED_UP if budget.is_used_up else ""
     with st.grid(4, min_column_width=170):
-        tiles.number(
-            "Success",
-            tiles.percent(calls.success_rate),
-            note=f"{round(calls.total):,} calls in {clock.span(PERIOD)}",
-            grey=grey,
-            chart=False,
-        )
-        tiles.number(
-            "Error budget left",
-            "n/a" if budget.left is None else f"{max(-9.99, budget.left) * 100:.0f} %",
-            note=f"{failed:,} failed of {allowed:,} allowed{USED_UP if budget.is_used_up else ''}",
-            grey=grey,
-            chart=False,
-        )
+        tile("Success", tiles.percent(calls.success_rate), f"{round(calls.total):,} calls in {clock.span(PERIOD)}")
+        left = "n/a" if budget.left is None else f"{max(-9.99, budget.left) * 100:.0f} %"
+        tile("Error budget left", left, f"{failed:,} failed of {allowed:,} allowed{used_up}")
         for burn in budget.burns:
-            _burn(burn, grey=grey)
-
-
-def _burn(burn: Burn, *, grey: bool) -> None:
-    pace = burn.pace
-    verdict = TOO_FAST if burn.is_too_fast else ""
-    tiles.number(
-        f"{pace.name} ({clock.span(pace.long)})",
-        _burn_rate(burn.long),
-        note=f"{_burn_rate(burn.short)} in {clock.span(pace.short)} · limit {pace.limit:g}{verdict}",
-        grey=grey,
-        chart=False,
-        help="1 uses the budget up exactly within the period. Too fast: both windows are at the limit or above.",
-    )
+            pace = burn.pace
+            verdict = TOO_FAST if burn.is_too_fast else ""
+            tile(
+                f"{pace.name} ({clock.span(pace.long)})",
+                _burn_rate(burn.long),
+                f"{_burn_rate(burn.short)} in {clock.span(pace.short)} · limit {pace.limit:g}{verdict}",
+                help=BURN_RATE,
+            )
 
 
 def _burn_rate(rate: float | None) -> str:

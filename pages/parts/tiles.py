@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 from typing import Literal
 
 import streamlit as st
@@ -11,7 +12,7 @@ import streamlit as st
 from pages.parts import labels
 from pages.parts.widgets import clock
 from services.console.facade import console
-from services.console.status import BIN, CHECK, RESERVE, Breaker, Live, OperationTrend, Trend, Trends
+from services.console.status import BIN, CHECK, RESERVE, Breaker, Live, OperationTrend, Trends
 
 TWO_RATES = (
     "Technical rate: calls that were answered, a refusal being an answer. Beside it the business rate: answers that "
@@ -25,19 +26,10 @@ def breaker(shown: Breaker, trend: OperationTrend | None, *, grey: bool) -> None
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             st.markdown(f"**{labels.breaker(shown.name)}**", width="content")
             st.markdown(labels.badge(labels.BREAKER, shown.state, grey=grey), width="content")
-        st.caption(" · ".join([_latency(trend), failures(shown), standing(shown)]))
-
-
-def _latency(trend: OperationTrend | None) -> str:
-    if trend is None:
-        return "latency unknown"
-    p95 = trend.p95.now
-    return "no calls" if p95 is None else f"p95 {milliseconds(p95)}"
-
-
-def failures(shown: Breaker) -> str:
-    """Failures and calls in the rolling window."""
-    return f"{shown.failures} of {shown.calls} failed" if shown.calls else "idle window"
+        p95 = trend.p95.now if trend else None
+        latency = f"p95 {milliseconds(p95)}" if p95 is not None else "no calls" if trend else "latency unknown"
+        failed = f"{shown.failures} of {shown.calls} failed" if shown.calls else "idle window"
+        st.caption(" · ".join([latency, failed, standing(shown)]))
 
 
 def standing(shown: Breaker) -> str:
@@ -61,55 +53,38 @@ def percent(share: float | None) -> str:
     return "100 %" if share == 1 else f"{min(share * 100, 99.9):.1f} %"
 
 
+def quantiles(p50: float | None, p99: float | None) -> str:
+    """The quantiles beside the 95th, as text."""
+    return f"p50 {milliseconds(p50)} · p99 {milliseconds(p99)}"
+
+
 def number(
     label: str,
     value: str,
+    note: str = "",
     *,
     series: Sequence[float] = (),
     change: str | None = None,
     more_is_worse: bool = False,
-    note: str = "",
     kind: Literal["line", "area"] = "line",
     grey: bool = False,
-    chart: bool = True,
     help: str | None = None,  # noqa: A002 - Streamlit's word for it
 ) -> None:
     """A number with its change and time series, if it has one; grey when the reading is old."""
-    chart = chart and len(series) > 1
+    has_chart = len(series) > 1
     color: Literal["off", "inverse", "normal"] = "off" if grey else "inverse" if more_is_worse else "normal"
     st.metric(
         label,
         f":gray[{value}]" if grey else value,
-        None if not chart else 0 if change is None or not any(sign in change for sign in "123456789") else change,
+        None if not has_chart else 0 if change is None or not any(sign in change for sign in "123456789") else change,
         delta_color=color,
         delta_description=note or None,
-        chart_data=list(series) if chart else None,
+        chart_data=list(series) if has_chart else None,
         chart_type=kind,
         border=True,
         height="stretch",
         help=help,
     )
-
-
-def points(change: float | None) -> str | None:
-    """A change of a share in percentage points; None below half a point."""
-    return f"{change * 100:+.1f} pp" if change is not None and abs(change) >= 0.005 else None
-
-
-def slower(trend: Trend) -> str | None:
-    """A change of a latency in milliseconds; None below a tenth of the previous latency."""
-    change = trend.change
-    if change is None or abs(change) < 0.1 * (trend.before or 0):
-        return None
-    return f"{change * 1000:+,.0f} ms"
-
-
-def difference(
-    series: Sequence[float], now: float, window: timedelta, step: timedelta, *, unit: str = ""
-) -> str | None:
-    """The change of a gauge since one window ago, as text; None if ``series`` is too short."""
-    back = window // step
-    return f"{now - series[-back]:+,.0f}{unit}" if 0 < back <= len(series) else None
 
 
 def plain(label: str, value: str, note: str, *, grey: bool = False) -> None:
@@ -122,48 +97,31 @@ def plain(label: str, value: str, note: str, *, grey: bool = False) -> None:
 
 def rates(trends: Trends, *, grey: bool) -> None:
     """Success rates and latency of the calls that an order waits for."""
-    reserve = trends.operations[RESERVE]
-    check = trends.operations[CHECK]
-    _rate("Reservation success", reserve, grey)
-    _rate("Availability success", check, grey)
+    reserve, check = trends.operations[RESERVE], trends.operations[CHECK]
+    for label, trend in (("Reservation success", reserve), ("Availability success", check)):
+        change = trend.technical.change
+        number(
+            label,
+            percent(trend.technical.now),
+            "no calls" if trend.business.now is None else f"{percent(trend.business.now)} yes",
+            series=[share * 100 for share in trend.technical.series],
+            # Half a percentage point is not worth an arrow.
+            change=f"{change * 100:+.1f} pp" if change is not None and abs(change) >= 0.005 else None,
+            grey=grey,
+            help=f"{TWO_RATES} Counted over {trend.calls:,} calls.",
+        )
+    p95, latency = check.p95, check.latency_seconds
+    is_notable = p95.change is not None and abs(p95.change) >= 0.1 * (p95.before or 0)
     number(
         "Availability latency p95",
-        milliseconds(check.p95.now),
-        series=[seconds * 1000 for seconds in check.p95.series],
-        change=slower(check.p95),
+        milliseconds(p95.now),
+        f"p99 {milliseconds(latency.get(0.99))}",
+        series=[seconds * 1000 for seconds in p95.series],
+        change=f"{(p95.change or 0) * 1000:+,.0f} ms" if is_notable else None,
         more_is_worse=True,
-        note=f"p99 {milliseconds(check.latency_seconds.get(0.99))}",
         grey=grey,
         help="Time of one call to check availability. Half of the calls took at most "
-        f"{milliseconds(check.latency_seconds.get(0.5))}.",
-    )
-
-
-def outbox(now: Live, trends: Trends, read_at: datetime, *, grey: bool) -> None:
-    """Draw the age of the oldest unpublished event at ``read_at``, the time of the reading."""
-    oldest = now.outbox_oldest_at
-    age = (read_at - oldest).total_seconds() if oldest else 0.0
-    series = (*trends.queues.get("outboxAge", ()), age)
-    number(
-        "Oldest unpublished event",
-        f"{age:,.1f} s",
-        series=series,
-        change=difference(series, age, trends.window, BIN, unit=" s"),
-        more_is_worse=True,
-        note=f"{now.queues.get('outbox', 0):,} in the outbox",
-        grey=grey,
-    )
-
-
-def _rate(label: str, trend: OperationTrend, grey: bool) -> None:
-    number(
-        label,
-        percent(trend.technical.now),
-        series=[share * 100 for share in trend.technical.series],
-        change=points(trend.technical.change),
-        note="no calls" if trend.business.now is None else f"{percent(trend.business.now)} yes",
-        grey=grey,
-        help=f"{TWO_RATES} Counted over {trend.calls:,} calls.",
+        f"{milliseconds(latency.get(0.5))}.",
     )
 
 
@@ -173,20 +131,35 @@ QUEUES = (
     ("Flagged orders", "reviews", "reviews", "for a person"),
     ("Dead letters", "dead_letters", "deadLetters", "not handled"),
 )
+"""Label, name in Live.queues, name in Trends.queues, and note of each queue."""
 
 
-def queues(now: Live, trends: Trends, *, grey: bool) -> None:
-    """One tile per queue."""
+def queues(now: Live, trends: Trends, read_at: datetime, *, grey: bool) -> None:
+    """One tile per queue, and the age of the oldest unpublished event at ``read_at``, the time of the reading."""
+    oldest = now.outbox_oldest_at
+    age = (read_at - oldest).total_seconds() if oldest else 0.0
+    tile = partial(_gauge, trends=trends, grey=grey)
+    waiting = f"{now.queues.get('outbox', 0):,} in the outbox"
+    tile("Oldest unpublished event", age, "outboxAge", f"{age:,.1f} s", waiting, unit=" s", kind="line")
     for label, name, history, note in QUEUES:
-        value = now.queues.get(name, 0)
-        series = (*trends.queues.get(history, ()), float(value))
-        number(
-            label,
-            f"{value:,}",
-            series=series,
-            change=difference(series, value, trends.window, BIN),
-            more_is_worse=True,
-            note=note.format(**now.queues),
-            kind="area",
-            grey=grey,
-        )
+        length = now.queues.get(name, 0)
+        tile(label, length, history, f"{length:,}", note.format(**now.queues), unit="", kind="area")
+
+
+def _gauge(
+    label: str,
+    now: float,
+    history: str,
+    value: str,
+    note: str,
+    *,
+    trends: Trends,
+    unit: str,
+    kind: Literal["line", "area"],
+    grey: bool,
+) -> None:
+    """A gauge with its change since one window ago; no change if its time series is shorter."""
+    series = (*trends.queues.get(history, ()), float(now))
+    back = trends.window // BIN
+    change = f"{now - series[-back]:+,.0f}{unit}" if 0 < back <= len(series) else None
+    number(label, value, note, series=series, change=change, more_is_worse=True, kind=kind, grey=grey)
