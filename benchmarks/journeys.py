@@ -117,7 +117,7 @@ async def confirmed(database: Database, order_id: str) -> None:
 async def _inventory_call_journey() -> Journey:
     recorder = Recorder()
     async with composed_worker() as worker:
-        gateway = worker.service.placement._fulfilment._inventory  # noqa: SLF001 - the client of a running worker
+        gateway = worker.service.use_cases.placement._fulfilment._inventory  # noqa: SLF001 - the client of a running worker
         await gateway.reserve("order-1", LINES, "user-1", [])
         recorder.start()
         await gateway.reserve("order-2", LINES, "user-1", [])
@@ -149,9 +149,8 @@ async def composed_worker() -> AsyncIterator[Worker]:
                     try:
                         yield worker
                     finally:
-                        for stop in worker.stops:
-                            stop()
-                        worker.last_stop()
+                        worker.wind_down()
+                        worker.messaging.relay.stop()
                         await asyncio.wait(tasks, timeout=3.0)
 
 

@@ -55,7 +55,7 @@ def _seconds(given: str) -> timedelta:
 
 def _run_worker(settings: Settings) -> int:
     from services.http_server.process import run
-    from services.standalone import serve_with_stack
+    from services.worker import serve_with_stack
     from state.engine.transactions import DatabaseReplaced
 
     try:

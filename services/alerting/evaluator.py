@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection
 
@@ -27,6 +27,7 @@ from services.alerting.state_machine import (
     expired,
 )
 from services.alerting.threshold_rule import Rule
+from services.base.settings import Settings
 from services.domain.orders.events import timestamp
 from services.metrics.gauges import GaugeValues, breaker_gauges, read_gauges
 from services.metrics.sample_window import MetricWindow, SampleWindow
@@ -63,6 +64,18 @@ class AlertingPolicy:
     """URL of this service in notifications."""
     link: str
     """URL of the list of alerts."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the policy from the settings. Without CONSOLE_URL, links in notifications point to the API."""
+        return cls(
+            window=timedelta(milliseconds=settings.alert_window),
+            interval=timedelta(seconds=settings.alert_interval_seconds),
+            heartbeat=timedelta(milliseconds=settings.alert_heartbeat_interval),
+            is_sent=settings.alert_webhook_url is not None,
+            external_url=settings.console_url or settings.api_url,
+            link=f"{settings.console_url}/alerts" if settings.console_url else f"{settings.api_url}/api/v1/alerts",
+        )
 
     @property
     def lease(self) -> timedelta:

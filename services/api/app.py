@@ -89,7 +89,7 @@ def create_app(
 
 def _routes_for_machines(service: OrderService) -> list[BaseRoute]:
     async def metrics(_: Request) -> Response:
-        await service.refresh_gauges()
+        await service.recorder.refresh_gauges()
         return Response(service.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def healthz(_: Request) -> Response:

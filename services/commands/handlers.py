@@ -6,16 +6,10 @@ The id of the command is the idempotency key of the action, so a handler that ru
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
-from services.alerting.actions import AlertActions
 from services.alerting.labels import matchers_of
-from services.breakers.overrides import BreakerOverrides
-from services.bulk.control import BulkControl
-from services.bulk.runner import GateOf
-from services.conservation.audit import ConservationAudit
 from services.domain import commands
 from services.domain.commands import QUEUED, CommandKind, Outcome
 from services.domain.conservation import StockState
@@ -25,53 +19,14 @@ from services.domain.orders.events import timestamp
 from services.domain.orders.model import Line, OrderStatus
 from services.domain.reviews import ReviewState
 from services.domain.roles import ADMIN
-from services.messaging.dead_letters import DeadLetters
-from services.messaging.undeliverable import KIND, UndeliverableEvents
-from services.orders.cancellation import OrderCancellation, OrderReturns, ReturnItems
-from services.releases.jobs import ReleaseJobs
-from services.releases.mark_released import MarkReleased, ReleaseByProof
-from services.reviews.claims import ReviewClaims
-from services.reviews.comparison import Reconciliation, in_words, many_in_words
+from services.messaging.undeliverable import KIND
+from services.orders.cancellation import ReturnItems
+from services.releases.mark_released import MarkReleased
+from services.reviews.comparison import in_words, many_in_words
 from services.reviews.records import ResolveReview
-from services.reviews.resolution import ReviewResolution
 from services.unit_of_work import SYSTEM
+from services.use_cases import Drills, UseCases
 from state.commands import Command
-
-
-class Drills(Protocol):
-    """Port: the drills of the sandbox."""
-
-    async def start(
-        self, kind: str, *, seconds: int, level: float | None, reason: str, actor: str, drill_id: str
-    ) -> Any: ...
-
-    async def stop(self, drill_id: str, *, actor: str) -> object: ...
-
-    async def set_traffic(self, orders_per_second: float, *, actor: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class UseCases:
-    """The use cases that the handlers call."""
-
-    cancellation: OrderCancellation
-    returns: OrderReturns
-    reviews: ReviewResolution
-    claims: ReviewClaims
-    reconciliation: Reconciliation
-    releases: ReleaseJobs
-    proofs: ReleaseByProof
-    conservation: ConservationAudit
-    bulk_control: BulkControl
-    dead_letters: DeadLetters
-    undeliverable: UndeliverableEvents
-    overrides: BreakerOverrides
-    alerts: AlertActions
-    gate_of: GateOf
-    """Returns the gate of an inventory call."""
-    drills: Drills | None = None
-    """None when a real Inventory Service is in use."""
-
 
 Handler = Callable[[UseCases, Command, Any], Awaitable[Outcome]]
 """Runs one command with its typed arguments. Raises ApiError for a refused and Postponed for a delayed command."""

@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from services.base.context import correlated
-from services.commands.handlers import HANDLERS, Handler, Postponed, UseCases
+from services.commands.handlers import HANDLERS, Handler, Postponed
 from services.domain.commands import COMMANDS, LOOKUPS, QUEUED, CommandState, Outcome, read_arguments
 from services.domain.errors import ApiError
 from services.orders.context import OrdersContext, raise_first
+from services.use_cases import UseCases
 from state import audit, commands
 from state.audit import AuditEntry
 from state.commands import Command

@@ -1,6 +1,6 @@
 """The streams of our events: ensured at the start, and again when one of them is missing.
 
-Source: contract 5.
+The events of a lost stream are published again. Source: contract 5.
 """
 
 from __future__ import annotations
@@ -8,15 +8,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import nats.errors
 
+from services.base.clock import utc_now
+from services.domain.orders import events
+from services.domain.orders.model import OrderStatus
 from services.messaging.jetstream import Connection, ensure_streams
 from services.messaging.outbox_relay import ProblemKind, PublishProblem
+from state import orders, outbox
+from state.engine.database import Database
 from state.engine.failures import is_of_database
 
 log = logging.getLogger(__name__)
+
+SENT_AGAIN = tuple(subject for subject in events.OUTGOING if subject != events.CONFIRM_REQUESTED)
+"""Subjects that are published again. The sweeper repeats confirmation requests under new ids instead."""
+
+KEPT = timedelta(days=1)
+"""Events that were published longer than this before their stream was created count as delivered."""
+
+STEP = 500
+"""Rows in one transaction."""
 
 OnStreams = Callable[[datetime], Awaitable[None]]
 """Called with the creation time of our newest stream; events published before that time may be lost."""
@@ -41,6 +55,15 @@ class Topology:
     def problem(self) -> PublishProblem | None:
         """A missing stream, or the reason why lost events cannot be published again; None without either."""
         return self._problem
+
+    async def open(self) -> Mapping[str, str]:
+        """Connect and ensure the streams, both without a time limit; returns the placement."""
+        await self._connection.open()
+        await self.watch()
+        while not self.placement:
+            await asyncio.sleep(0.5)
+            await self.watch()
+        return self.placement
 
     async def ensure(self) -> Mapping[str, str]:
         """Ensure that a stream stores every event; raises nats.errors.Error while that is impossible."""
@@ -114,3 +137,33 @@ class Topology:
         if problem != self._problem:
             log.warning("streams_missing", extra={"kind": kind, "reason": reason})
         self._problem = problem
+
+
+class EventRecovery:
+    """Publishes the events of a lost stream again; confirmation requests are repeated under new ids."""
+
+    def __init__(
+        self,
+        database: Database,
+        confirmation_timeout: timedelta,
+        wake: Callable[[], None],
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """``wake`` starts a round of the outbox relay."""
+        self._database = database
+        self._confirmation_timeout = confirmation_timeout
+        self._wake = wake
+        self._clock = clock
+
+    async def streams_made(self, at: datetime) -> None:
+        """Publish the lost events again; ``at`` is the creation time of the newest stream. Idempotent."""
+        while await self._database.write(lambda c: outbox.send_again(c, SENT_AGAIN, at - KEPT, at, STEP)) == STEP:
+            self._wake()
+        # The answer may be lost too. The Inventory Service ignores a repeated id, so each request gets a new one.
+        due_before = at + self._confirmation_timeout
+        asked = await self._database.write(
+            lambda c: orders.make_confirmations_due(c, OrderStatus.PLACED, due_before, self._clock())
+        )
+        if asked:
+            log.warning("confirmations_asked_again", extra={"orders": asked})
+        self._wake()

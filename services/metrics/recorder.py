@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from services.base.loops import Loop
 from services.clients.breaker import AsyncBreaker, BreakerSnapshot
 from services.clients.inventory.breakers import InventoryBreakers
 from services.domain.orders.events import timestamp
@@ -53,8 +54,8 @@ class Recorder:
         self._started_at = clock()
         self._gauges_at = self._started_at
         self._refreshing: asyncio.Future[Exception | None] | None = None
-        self.on_change: Callable[[], object] = lambda: None
-        """Called when the state of a breaker changed, so that beat() runs at once."""
+        self.heartbeat = Loop("heartbeat", self.beat, pause_seconds=1.0)
+        """Stores the state of this replica every second, and at once when a breaker changes."""
         self._transitions: deque[BreakerTransition] = deque(maxlen=MAX_UNSAVED_TRANSITIONS)
 
     def breaker_changed(self, breaker: AsyncBreaker, before: str, after: str, at: datetime) -> None:
@@ -62,7 +63,7 @@ class Recorder:
         self._metrics.breaker_changed(breaker.label, after)
         self._metrics.breaker_is(breaker.label, after)
         self._transitions.append(BreakerTransition(self._replica, breaker.label, before, after, at))
-        self.on_change()
+        self.heartbeat.wake()
 
     def present(self) -> Replica:
         """The current state of this replica, from memory."""

@@ -3,149 +3,95 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from services.base.clock import utc_now
+from services.base.context import HEADER, begin
 from services.base.ids import new_id
+from services.base.loops import Loop
+from services.base.settings import USUAL_INSTALLATION
 from services.domain.orders import events
-from services.domain.orders.model import OrderStatus
+from services.messaging.consumer import Delivery, Handler, PullConsumer, traced_handler
 from services.messaging.dead_letters import DeadLetters
-from services.messaging.jetstream import Connection as NatsConnection
-from services.messaging.jetstream import ConnectionState
-from services.messaging.outbox_relay import OutboxRelay, Publisher, PublishProblem, SqlOutbox
+from services.messaging.envelope import NotYet, decode, place_in_stream
+from services.messaging.jetstream import INSTALLATION, Connection, by_stream
+from services.messaging.outbox_relay import OutboxRelay, Publisher, SqlOutbox, worst_kind
+from services.messaging.parked_events import EventParking
 from services.messaging.publisher import JetStreamPublisher, TracedPublisher
-from services.messaging.topology import Topology
-from services.orders.context import OrdersContext
-from services.orders.inventory_events import InventoryEvents
-from services.runtime.boundaries import Parts, Seam
-from services.runtime.event_consumers import EventConsumers
+from services.messaging.topology import EventRecovery, Topology
+from services.orders.inventory_events import EARLY, InventoryEvents
+from services.runtime.parts import Parts, Seam
 from services.unit_of_work import Recorded
-from state import leases, orders, outbox
-from state.engine.database import Database
+from state import deduplication, leases, orders
 
-logger = logging.getLogger("holdfast.events")
-
-SENT_AGAIN = tuple(subject for subject in events.OUTGOING if subject != events.CONFIRM_REQUESTED)
-"""Subjects that are published again. The sweeper repeats confirmation requests under new ids instead."""
-
-KEPT = timedelta(days=1)
-"""Events that were published longer than this before their stream was created count as delivered."""
-
-STEP = 500
-"""Rows in one transaction."""
-
-
-class EventRecovery:
-    """Publishes the events of a lost stream again; confirmation requests are repeated under new ids."""
-
-    def __init__(
-        self,
-        database: Database,
-        confirmation_timeout: timedelta,
-        wake: Callable[[], None],
-        clock: Callable[[], datetime] = utc_now,
-    ) -> None:
-        self._clock = clock
-        self._database = database
-        self._confirmation_timeout = confirmation_timeout
-        self._wake = wake
-
-    async def streams_made(self, at: datetime) -> None:
-        """Publish the lost events again; ``at`` is the creation time of the newest stream. Idempotent."""
-        while await self._database.write(lambda c: outbox.send_again(c, SENT_AGAIN, at - KEPT, at, STEP)) == STEP:
-            self._wake()
-        # The answer may be lost too. The Inventory Service ignores a repeated id, so each request gets a new one.
-        due_before = at + self._confirmation_timeout
-        asked = await self._database.write(
-            lambda c: orders.make_confirmations_due(c, OrderStatus.PLACED, due_before, self._clock())
-        )
-        if asked:
-            logger.warning("confirmations_asked_again", extra={"orders": asked})
-        self._wake()
-
-
-class MessagingStatus:
-    """The messaging status for the heartbeat and the readiness check."""
-
-    def __init__(
-        self, topology: Topology, relay: OutboxRelay, consumers: EventConsumers, clock: Callable[[], datetime]
-    ) -> None:
-        self._topology = topology
-        self._relay = relay
-        self._consumers = consumers
-        self._clock = clock
-        self._lags: list[dict[str, Any]] = []
-
-    @property
-    def streams_problem(self) -> PublishProblem | None:
-        """Describes what is missing at the broker; None when every event has its stream."""
-        return self._topology.problem
-
-    @property
-    def consumers_problem(self) -> str | None:
-        """Describes which other installation shares or changed a consumer of this one; None without a conflict."""
-        return self._consumers.problem
-
-    @property
-    def publish_problem(self) -> PublishProblem | None:
-        """Why events are not published now; None when they are published."""
-        return self._relay.problem
-
-    async def sample(self) -> bool:
-        """Read the lag of the consumers from NATS; one round of a Loop. Keeps the last lag without NATS."""
-        at = self._clock().isoformat()
-        self._lags = [{**asdict(lag), "at": at} for lag in await self._consumers.lags()] or self._lags
-        return False
-
-    def facts(self) -> dict[str, Any]:
-        """The facts about events in the heartbeat."""
-        problem = self.publish_problem
-        return {
-            "consumers": self._lags,
-            "consumersProblem": self.consumers_problem,
-            "relayProblem": problem.reason if problem else None,
-            "relayTrouble": problem.kind if problem else None,
-        }
+EARLIER_DURABLE = "order-service"
+"""Earlier name of the durable consumer, without the installation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Messaging:
     """The messaging parts of a worker, connected to the database and not yet running."""
 
-    nats: NatsConnection
+    nats: Connection
     topology: Topology
     relay: OutboxRelay
     consumers: EventConsumers
     dead_letters: DeadLetters
-    status: MessagingStatus
+
+    @property
+    def loops(self) -> list[Loop]:
+        """The background loops; the relay and the consumers run until they are stopped."""
+        return [
+            self.consumers.parked,
+            Loop("topology", self.topology.watch, pause_seconds=1.0),
+            Loop("consumer_lag", self.consumers.sample_lags, pause_seconds=5.0),
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """The facts about events in the heartbeat."""
+        problem = self.relay.problem
+        return {
+            "natsConnected": self.nats.is_connected,
+            "consumers": self.consumers.lags,
+            "consumersProblem": self.consumers.problem,
+            "relayProblem": problem.reason if problem else None,
+            "relayTrouble": problem.kind if problem else None,
+        }
+
+    def readiness(self) -> dict[str, bool | str]:
+        """Whether events are stored and published, and the reason when they are not."""
+        problems = [problem for problem in (self.topology.problem, self.relay.problem) if problem is not None]
+        found: dict[str, bool | str] = {
+            "nats": self.nats.is_connected,
+            "streams": self.topology.problem is None,
+            "publishing": self.relay.problem is None,
+        }
+        if kind := worst_kind(problems):
+            found |= {"trouble": kind.value, "reason": problems[0].reason}
+        if self.consumers.problem:
+            # Both installations still handle a part of the events, so this installation stays ready.
+            found["warning"] = self.consumers.problem
+        return found
 
 
-async def build_messaging(
-    parts: Parts, context: OrdersContext, confirmation_timeout: timedelta, stack: AsyncExitStack
-) -> Messaging:
+async def build_messaging(parts: Parts, stack: AsyncExitStack) -> Messaging:
     """Build the messaging parts; ``stack`` closes the connection.
 
-    Commits of ``context`` wake the relay and the loop of parked events.
+    Commits of the context wake the relay and the loop of parked events.
     """
     settings, database, clock, metrics = parts.settings, parts.database, parts.clock, parts.metrics
     relay_woken = asyncio.Event()
-
-    def connection_changed(state: ConnectionState) -> None:
-        if state is ConnectionState.CONNECTED:
-            relay_woken.set()
-
     nats = parts.border(
-        Seam.BROKER, NatsConnection(settings.nats_servers, name=parts.replica, on_change=connection_changed)
+        Seam.BROKER,
+        Connection(settings.nats_servers, name=parts.replica, on_change=lambda _: relay_woken.set()),
     )
     stack.push_async_callback(nats.close)
-    recovery = EventRecovery(database, confirmation_timeout, relay_woken.set, clock)
-    topology = Topology(nats, recovery.streams_made)
+    confirmation_timeout = timedelta(seconds=settings.confirmation_timeout_seconds)
+    topology = Topology(nats, EventRecovery(database, confirmation_timeout, relay_woken.set, clock).streams_made)
     publisher: Publisher = parts.border(
         Seam.PUBLISHER,
         JetStreamPublisher(nats, recover=topology.recover, installation=settings.holdfast_installation),
@@ -157,24 +103,174 @@ async def build_messaging(
         on_failure=partial(metrics.background_failed, "relay"),
         woken=relay_woken,
     )
-    inbound = InventoryEvents(context)
+    inbound = InventoryEvents(parts.context)
     dead_letters = DeadLetters(database, clock, new_id, inbound.handle)
-    consumers = EventConsumers(
-        nats,
-        database,
-        inbound,
-        dead_letters,
-        metrics,
-        topology,
-        settings.holdfast_installation,
-        owner=await database.write(lambda c: leases.decided_once(c, "installation", new_id(), clock())),
-        clock=clock,
-        tracer=parts.tracer,
-    )
-    context.after_commit.extend([consumers.after_commit, partial(_wake_relay, relay)])
-    return Messaging(nats, topology, relay, consumers, dead_letters, MessagingStatus(topology, relay, consumers, clock))
+    owner = await database.write(lambda c: leases.decided_once(c, "installation", new_id(), clock()))
+    consumers = EventConsumers(parts, nats, topology, inbound, dead_letters, owner)
+
+    def after_commit(recorded: Recorded) -> None:
+        consumers.after_commit(recorded)
+        if recorded.stored_events:
+            relay.wake()
+
+    parts.context.after_commit.append(after_commit)
+    return Messaging(nats, topology, relay, consumers, dead_letters)
 
 
-def _wake_relay(relay: OutboxRelay, recorded: Recorded) -> None:
-    if recorded.stored_events:
-        relay.wake()
+class EventConsumers:
+    """Opens the connection, finds the streams of the inventory events and runs one consumer per stream.
+
+    The consumers decode, handle, park and dead-letter events.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        nats: Connection,
+        topology: Topology,
+        inbound: InventoryEvents,
+        dead_letters: DeadLetters,
+        owner: str,
+    ) -> None:
+        """``owner`` is the identity of the database."""
+        self._database = parts.database
+        self._metrics = parts.metrics
+        self._clock = parts.clock
+        self._installation = parts.settings.holdfast_installation
+        self._owner = owner
+        self._nats = nats
+        self._inbound = inbound
+        self._dead_letters = dead_letters
+        self._parking = EventParking(
+            parts.database,
+            parts.clock,
+            dead_letters,
+            inbound.handle,
+            early=EARLY,
+            on_outcome=parts.metrics.event_consumed,
+            on_failure=partial(parts.metrics.background_failed, "parked_events"),
+        )
+        self.parked = Loop("parked_events", self._parking.run_round, pause_seconds=0.5)
+        """Handles parked events."""
+        self.lags: list[dict[str, Any]] = []
+        """Lag of each consumer at the last time when NATS answered; shared by all replicas."""
+        self._topology = topology
+        self._groups: dict[str, list[str]] = {}
+        self._consumers: list[PullConsumer] = []
+        self._starting: asyncio.Future[Mapping[str, str]] | None = None
+        self._stopping = False
+        self._handle: Handler = self._handle_untraced
+        if parts.tracer is not None:
+            self._handle = traced_handler(self._apply, parts.tracer, self._traceparent_of)
+
+    async def run(self) -> None:
+        """Consume until stop(); waits for NATS without limit."""
+        self._starting = asyncio.ensure_future(self._topology.open())
+        try:
+            await self._starting
+        except asyncio.CancelledError:
+            if self._stopping:
+                return
+            raise
+        while not self._stopping and not self._nats.is_closed:
+            # Consumers end when the subjects have moved to other streams; they are started again for these streams.
+            self._groups = by_stream(self._topology.placement, events.INCOMING)
+            self._consumers = [self._consumer(stream, subjects) for stream, subjects in self._groups.items()]
+            await asyncio.gather(*(consumer.run() for consumer in self._consumers))
+
+    def stop(self) -> None:
+        self._stopping = True
+        if self._starting is not None:
+            self._starting.cancel()
+        for consumer in self._consumers:
+            consumer.stop()
+
+    @property
+    def problem(self) -> str | None:
+        """Describes which other installation shares or changed a consumer of this one; None without a conflict."""
+        return next((consumer.problem for consumer in self._consumers if consumer.problem), None)
+
+    def after_commit(self, recorded: Recorded) -> None:
+        """Handle the parked events of an order that has changed its status."""
+        if recorded.became and self._parking.order_moved(recorded.order.order_id):
+            self.parked.wake()
+
+    async def sample_lags(self) -> bool:
+        """Read the lags from NATS; one round of a Loop."""
+        self._follow_streams()
+        at = self._clock().isoformat()
+        lags = [lag for consumer in self._consumers if (lag := await consumer.lag()) is not None]
+        self.lags = [{**asdict(lag), "at": at} for lag in lags] or self.lags
+        return False
+
+    async def _recover(self) -> None:
+        await self._topology.recover()
+        self._follow_streams()
+
+    def _follow_streams(self) -> None:
+        """Restart the consumers if the streams now store other events than before."""
+        if self._groups and by_stream(self._topology.placement, events.INCOMING) != self._groups:
+            for consumer in self._consumers:
+                consumer.stop()
+
+    def _consumer(self, stream: str, subjects: list[str]) -> PullConsumer:
+        return PullConsumer(
+            self._nats,
+            stream=stream,
+            durable=f"{EARLIER_DURABLE}-{self._installation}",
+            owner=self._owner,
+            succeeds=EARLIER_DURABLE if self._installation == USUAL_INSTALLATION else None,
+            subjects=subjects,
+            handle=self._handle,
+            dead_letter=self._bury,
+            set_aside=self._parking.set_aside,
+            on_outcome=self._count,
+            on_failure=partial(self._metrics.background_failed, "consuming"),
+            recover=self._recover,
+        )
+
+    def _handle_untraced(self, delivery: Delivery) -> Awaitable[None]:
+        # Continues the trace of the sender; each delivery runs in its own task.
+        begin(delivery.headers.get(HEADER))
+        return self._apply(delivery)
+
+    async def _apply(self, delivery: Delivery) -> None:
+        """Decode and handle an event, or park it until its order is stored; raises PoisonEvent.
+
+        An event of another installation about an unknown order is ignored, because that installation handles it.
+        """
+        event = decode(
+            delivery.payload,
+            subject=delivery.subject,
+            headers=delivery.headers,
+            fallback_id=place_in_stream(delivery.stream, delivery.incarnation, delivery.stream_seq),
+        )
+        try:
+            outcome = await self._inbound.handle(event)
+        except NotYet as error:
+            if delivery.headers.get(INSTALLATION, self._installation) == self._installation:
+                await self._parking.wait_for_order(delivery, str(error))
+                outcome = "parked"
+            else:
+                outcome = deduplication.IGNORED
+        self._metrics.event_consumed(event.type, outcome)
+
+    async def _traceparent_of(self, order_id: str) -> str | None:
+        return await self._database.read(lambda connection: orders.traceparent(connection, order_id))
+
+    async def _bury(self, delivery: Delivery, reason: str) -> None:
+        await self._dead_letters.keep(
+            stream=delivery.stream,
+            stream_seq=delivery.stream_seq,
+            subject=delivery.subject,
+            payload=delivery.payload,
+            headers=delivery.headers,
+            reason=reason,
+            attempts=delivery.num_delivered,
+            incarnation=delivery.incarnation,
+        )
+
+    def _count(self, subject: str, outcome: str) -> None:
+        # _apply counts handled deliveries, because it has their outcome.
+        if outcome != "handled":
+            self._metrics.event_consumed(subject, outcome)

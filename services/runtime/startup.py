@@ -1,4 +1,4 @@
-"""Opens the database at the start: waits for an unavailable server, fails for a file that cannot be used.
+"""The database of a worker: waits for an unavailable server at the start, and for a restored file while it runs.
 
 While it waits, the worker answers /healthz with 200 and /readyz with 503, and logs one line for each attempt.
 """
@@ -29,18 +29,11 @@ logger = logging.getLogger("holdfast.worker")
 
 AGAIN = RetryPolicy(attempts=sys.maxsize, base_delay_seconds=0.5, max_delay_seconds=5.0)
 
+RESTORED_SECONDS = 1.0
+"""A restored file counts as complete when it has not changed for this long."""
 
 FORBIDDEN = "42501"
 """SQLSTATE of an action that the role is not permitted."""
-
-
-class _LastReason:
-    """The reason of the latest failed attempt."""
-
-    text = ""
-
-    def get(self) -> str:
-        return self.text
 
 
 async def database_when_ready(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> Database | None:
@@ -48,7 +41,11 @@ async def database_when_ready(settings: Settings, listener: socket.socket, stop:
 
     Raises ConfigurationError for a file or server that waiting cannot make usable.
     """
-    last = _LastReason()
+    reason = ""
+
+    def latest_reason() -> str:
+        return reason
+
     async with AsyncExitStack() as stack:
         attempts = 0
         while True:
@@ -62,21 +59,41 @@ async def database_when_ready(settings: Settings, listener: socket.socket, stop:
                 raise ConfigurationError(f"DATABASE_URL: {error}") from None
             except DBAPIError as error:
                 await asyncio.to_thread(database.close)
-                last.text = _reason(settings, database, error)
+                reason = _reason(settings, database, error)
             else:
                 return database
             attempts += 1
             delay = AGAIN.delay_seconds(attempts, random.random) or AGAIN.max_delay_seconds
-            extra = {"reason": last.text, "attempt": attempts, "again_in_seconds": round(delay, 1)}
+            extra = {"reason": reason, "attempt": attempts, "again_in_seconds": round(delay, 1)}
             logger.warning("database_away", extra=extra)
             if attempts == 1:
                 # The server closes its socket, so it gets a copy, and the address stays taken.
-                await stack.enter_async_context(serving(waiting_app(last.get), listener.dup()))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await stop.wait()
+                await stack.enter_async_context(serving(waiting_app(latest_reason), listener.dup()))
+            await _wait(stop, delay)
             if stop.is_set():
                 return None
+
+
+async def stopped_or_replaced(database: Database, stop: asyncio.Event) -> None:
+    """Wait for the stop, or until a restored database file has replaced the one in use.
+
+    The restored file needs a restart: its schema may be older, and the caches of this process do not match it.
+    """
+    before = None
+    while not stop.is_set():
+        if database.files is not None and database.files.problem is not None:
+            now = database.files.restored()
+            if now is not None and now == before:
+                database.files.set_log_aside()
+                return
+            before = now
+        await _wait(stop, RESTORED_SECONDS)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _reason(settings: Settings, database: Database, error: DBAPIError) -> str:

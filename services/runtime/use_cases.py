@@ -1,15 +1,14 @@
-"""The use cases of orders, reviews, releases, bulk jobs and commands, built over one context."""
+"""The use cases of a worker, built over one context, and the loops that run them."""
 
 from __future__ import annotations
 
-import logging
-import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
-from services.base.ids import new_id
+from services.alerting.actions import AlertActions
 from services.base.loops import Loop, full_batches
 from services.base.settings import Settings
 from services.breakers.overrides import BreakerOverrides
@@ -17,53 +16,120 @@ from services.bulk.actions import item_actions
 from services.bulk.control import BulkControl
 from services.bulk.runner import BulkRunner, breaker_gate, paced_gate
 from services.clients.breaker import FORCED_OPEN, OPEN
-from services.clients.inventory.breakers import InventoryBreakers
+from services.commands.queue import CommandExecutor
 from services.conservation.audit import ConservationAudit
 from services.domain.call_attempts import InventoryCall
 from services.domain.retry import RetryPolicy
 from services.messaging.dead_letters import DeadLetters
-from services.metrics.catalogue import ORDERS, RELEASES
-from services.metrics.registry import Metrics
+from services.messaging.undeliverable import UndeliverableEvents
+from services.metrics.catalogue import RELEASES
+from services.metrics.health import Thresholds
 from services.orders.cancellation import OrderCancellation, OrderReturns
-from services.orders.context import OrdersContext
 from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
 from services.orders.placement import OrderPlacement
-from services.orders.sweeper import OrderSweeper
+from services.orders.sweeper import BATCH_SIZE, OrderSweeper
 from services.releases.jobs import BATCH_SIZE as RELEASES_BATCH_SIZE
 from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import ReleaseByProof
 from services.reviews.claims import ReviewClaims
 from services.reviews.comparison import Reconciliation
 from services.reviews.resolution import ReviewResolution
-from services.runtime.boundaries import Parts
 from services.runtime.clients import Clients
+from services.runtime.parts import Parts, Seam
+from services.sandbox.drills.inventory import InventorySwitches, Shelves, switches_client
+from services.sandbox.drills.runner import DrillRunner
 from services.unit_of_work import Recorded
+from services.use_cases import UseCases
+from state import leases
+from state.engine.database import Database
 
-logger = logging.getLogger("holdfast.worker")
+CONSERVATION = "conservation"
+"""Name of the lease under which one replica compares orders between the services."""
 
 
-def build_context(parts: Parts) -> OrdersContext:
-    """Build the context of every use case; its commits are counted."""
-    return OrdersContext(
-        parts.database,
-        parts.clock,
-        new_id,
-        random.random,
-        [partial(_count, parts.metrics)],
-        parts.tracer,
-        parts.metrics.background_failed,
+@dataclass(frozen=True, slots=True)
+class WorkerUseCases:
+    """The use cases and their background loops."""
+
+    use_cases: UseCases
+    loops: list[Loop]
+    wake_releases: Callable[[], None]
+    """Starts a round of the release jobs now."""
+
+
+async def build_use_cases(
+    parts: Parts, clients: Clients, dead_letters: DeadLetters, stack: AsyncExitStack
+) -> WorkerUseCases:
+    """Build the use cases; commits of the context that start a release job wake the release loop."""
+    settings, context, payments = parts.settings, parts.context, clients.payments
+    policy, gate_of = fulfilment_policy(settings), breaker_gate(clients.breakers)
+    fulfilment = OrderFulfilment(context, clients.inventory, payments, policy)
+    background_fulfilment = OrderFulfilment(context, clients.inventory_once, payments, policy)
+    # Lookups have no breaker of their own, so they use that of the availability check, which also only reads.
+    reconciliation = Reconciliation(context, clients.lookup, gate=partial(gate_of, InventoryCall.CHECK_AVAILABILITY))
+    releases = ReleaseJobs(
+        context,
+        clients.inventory_once,
+        settings.release_retry,
+        partial(parts.metrics.count, RELEASES),
+        timedelta(seconds=settings.release_claim_seconds),
     )
+    conservation = ConservationAudit(context, clients.lookup, payments if settings.payment_service_url else None)
+    drills = await _build_drills(parts, conservation, stack)
+    use_cases = UseCases(
+        placement=OrderPlacement(context, fulfilment, policy.step_deadline),
+        cancellation=OrderCancellation(context),
+        returns=OrderReturns(context),
+        reviews=ReviewResolution(
+            context, background_fulfilment, clients.inventory, policy.confirmation_timeout, reconciliation
+        ),
+        claims=ReviewClaims(context),
+        reconciliation=reconciliation,
+        releases=releases,
+        proofs=ReleaseByProof(context, reconciliation),
+        conservation=conservation,
+        bulk_control=BulkControl(context),
+        dead_letters=dead_letters,
+        undeliverable=UndeliverableEvents(parts.database, parts.clock),
+        overrides=BreakerOverrides(parts.database, parts.clock, clients.breakers),
+        alerts=AlertActions(parts.database, parts.clock, context.new_id),
+        gate_of=gate_of,
+        drills=drills.runner if drills else None,
+    )
+    sweeper = _sweeper(parts, clients, background_fulfilment, policy)
+    return _with_loops(parts, clients, use_cases, sweeper, drills.loops if drills else ())
 
 
-def _count(metrics: Metrics, recorded: Recorded) -> None:
-    for status in recorded.became:
-        metrics.count(ORDERS, status)
-    for reason in (recorded.failure_code, *recorded.opened):
-        if reason:
-            metrics.order_failed(reason)
-    for reason in recorded.opened:
-        # The log notifies the operations team. Source: requirements 7.3, reservation failures.
-        logger.warning("order_flagged", extra={"order_id": recorded.order.order_id, "reason": reason})
+def _with_loops(
+    parts: Parts, clients: Clients, use_cases: UseCases, sweeper: OrderSweeper, drills: Sequence[Loop]
+) -> WorkerUseCases:
+    lease = timedelta(seconds=parts.settings.operation_lease_seconds)
+    audit = Leader(parts.database, parts.clock, CONSERVATION, parts.replica, lease, use_cases.conservation.compare_next)
+    runner = BulkRunner(
+        parts.context,
+        item_actions(use_cases.releases, use_cases.proofs, use_cases.reviews, use_cases.dead_letters),
+        paced_gate(use_cases.gate_of, lambda: clients.pacer.closed_seconds),
+        answer_within=timedelta(seconds=parts.settings.confirmation_timeout_seconds),
+        name=parts.replica,
+        lease=lease,
+    )
+    releases = Loop("releases", full_batches(use_cases.releases.run_due, RELEASES_BATCH_SIZE), pause_seconds=0.5)
+
+    def after_commit(recorded: Recorded) -> None:
+        if recorded.started_release:
+            releases.wake()
+
+    parts.context.after_commit.append(after_commit)
+    loops = [
+        releases,
+        Loop("sweeper", full_batches(sweeper.run_due, BATCH_SIZE), pause_seconds=0.5),
+        Loop("commands", CommandExecutor(parts.context, use_cases).run_waiting, pause_seconds=0.25),
+        Loop("operations", runner.run_due, pause_seconds=0.25),
+        Loop("overrides", use_cases.overrides.follow, pause_seconds=1.0),
+        Loop("conservation", audit.run_round, pause_seconds=5.0),
+        *drills,
+    ]
+    return WorkerUseCases(use_cases, loops, releases.wake)
 
 
 def fulfilment_policy(settings: Settings) -> FulfilmentPolicy:
@@ -78,93 +144,65 @@ def fulfilment_policy(settings: Settings) -> FulfilmentPolicy:
     )
 
 
+def _sweeper(parts: Parts, clients: Clients, fulfilment: OrderFulfilment, policy: FulfilmentPolicy) -> OrderSweeper:
+    def reserver_retry_in_seconds() -> float | None:
+        snapshot = clients.breakers.reserver.snapshot()
+        return snapshot.retry_in_ms / 1000 if snapshot.state in (OPEN, FORCED_OPEN) else None
+
+    refund_retry = RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0)
+    return OrderSweeper(parts.context, fulfilment, clients.payments, policy, refund_retry, reserver_retry_in_seconds)
+
+
 @dataclass(frozen=True, slots=True)
-class WorkerUseCases:
-    """The use cases that the API, the commands and the loops of a worker call."""
+class _Drills:
+    """The drills of the sandbox and their loops; exists only with the reference Inventory Service."""
 
-    placement: OrderPlacement
-    cancellation: OrderCancellation
-    returns: OrderReturns
-    reviews: ReviewResolution
-    claims: ReviewClaims
-    reconciliation: Reconciliation
-    releases: ReleaseJobs
-    releases_loop: Loop
-    """Runs at once after a commit that started a release job."""
-    proofs: ReleaseByProof
-    conservation: ConservationAudit
-    overrides: BreakerOverrides
-    bulk_control: BulkControl
-    bulk_runner: BulkRunner
-    sweeper: OrderSweeper
+    runner: DrillRunner
+    loops: tuple[Loop, ...]
 
 
-def build_use_cases(
-    parts: Parts, context: OrdersContext, policy: FulfilmentPolicy, clients: Clients, dead_letters: DeadLetters
-) -> WorkerUseCases:
-    """Build the use cases; commits of ``context`` that start a release job wake the release loop."""
-    settings, payments = parts.settings, clients.payments
-    fulfilment = OrderFulfilment(context, clients.inventory, payments, policy)
-    background_fulfilment = OrderFulfilment(context, clients.inventory_once, payments, policy)
-    gate_of = breaker_gate(clients.breakers)
-    # Lookups have no breaker of their own, so they use that of the availability check, which also only reads.
-    reconciliation = Reconciliation(context, clients.lookup, gate=partial(gate_of, InventoryCall.CHECK_AVAILABILITY))
-    reviews = ReviewResolution(
-        context, background_fulfilment, clients.inventory, policy.confirmation_timeout, reconciliation
+async def _build_drills(parts: Parts, conservation: ConservationAudit, stack: AsyncExitStack) -> _Drills | None:
+    settings, database, clock = parts.settings, parts.database, parts.clock
+    if not (settings.holdfast_sandbox and settings.inventory_service_url):
+        return None
+    http = await stack.enter_async_context(switches_client(settings.inventory_service_url))
+    switches = parts.border(Seam.SWITCHES, InventorySwitches(http))
+    thresholds = Thresholds(
+        settings.alert_reservation_success_rate, settings.alert_queue_depth, settings.alert_availability_latency / 1000
     )
-    releases = ReleaseJobs(
-        context,
-        clients.inventory_once,
-        settings.release_retry,
-        partial(parts.metrics.count, RELEASES),
-        timedelta(seconds=settings.release_claim_seconds),
+    runner = DrillRunner(database, clock, switches, conservation.compare, thresholds)
+    shelves = Shelves(database, clock, switches)
+    loops = (
+        Loop("drills", runner.run_next, pause_seconds=1.0),
+        Loop("shelves", shelves.look, pause_seconds=5.0),
     )
-    releases_loop = Loop("releases", full_batches(releases.run_due, RELEASES_BATCH_SIZE), pause_seconds=0.5)
-    context.after_commit.append(partial(_wake_releases, releases_loop.wake))
-    proofs = ReleaseByProof(context, reconciliation)
-    return WorkerUseCases(
-        placement=OrderPlacement(context, fulfilment, policy.step_deadline),
-        cancellation=OrderCancellation(context),
-        returns=OrderReturns(context),
-        reviews=reviews,
-        claims=ReviewClaims(context),
-        reconciliation=reconciliation,
-        releases=releases,
-        releases_loop=releases_loop,
-        proofs=proofs,
-        conservation=ConservationAudit(context, clients.lookup, payments if settings.payment_service_url else None),
-        overrides=BreakerOverrides(parts.database, parts.clock, clients.breakers),
-        bulk_control=BulkControl(context),
-        bulk_runner=BulkRunner(
-            context,
-            item_actions(releases, proofs, reviews, dead_letters),
-            paced_gate(gate_of, lambda: clients.pacer.closed_seconds),
-            answer_within=policy.confirmation_timeout,
-            name=parts.replica,
-            lease=timedelta(seconds=settings.operation_lease_seconds),
-        ),
-        sweeper=_sweeper(context, background_fulfilment, policy, clients),
-    )
+    return _Drills(runner, loops)
 
 
-def _sweeper(
-    context: OrdersContext, fulfilment: OrderFulfilment, policy: FulfilmentPolicy, clients: Clients
-) -> OrderSweeper:
-    return OrderSweeper(
-        context,
-        fulfilment,
-        clients.payments,
-        policy,
-        refund_retry=RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0),
-        reserver_retry_in_seconds=partial(_retry_in_seconds, clients.breakers),
-    )
+class Leader:
+    """Runs the rounds of a loop on one replica only; the lease of a replica that dies expires."""
 
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        name: str,
+        replica: str,
+        lease: timedelta,
+        run_round: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """``lease``: its duration, which must exceed that of a round."""
+        self._database = database
+        self._clock = clock
+        self._name = name
+        self._replica = replica
+        self._lease = lease
+        self._run_round = run_round
 
-def _wake_releases(wake: Callable[[], None], recorded: Recorded) -> None:
-    if recorded.started_release:
-        wake()
-
-
-def _retry_in_seconds(breakers: InventoryBreakers) -> float | None:
-    snapshot = breakers.reserver.snapshot()
-    return snapshot.retry_in_ms / 1000 if snapshot.state in (OPEN, FORCED_OPEN) else None
+    async def run_round(self) -> bool:
+        """Run one round of a Loop; do nothing while another replica has the lease."""
+        now = self._clock()
+        is_leader = await self._database.write(
+            lambda c: leases.take(c, self._name, self._replica, now, now + self._lease)
+        )
+        return await self._run_round() if is_leader else False

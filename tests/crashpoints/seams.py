@@ -188,15 +188,14 @@ def install_in_relay(seams: Seams) -> None:
 
 def shift_the_clock(seconds: float) -> None:
     """Let the worker believe that so much time has passed, so that no test has to wait for a claim's end."""
-    from services import worker
-    from services.runtime import clients, messaging
+    from services.runtime import clients, parts
 
-    real = worker.utc_now
+    real = parts.utc_now
 
     def shifted() -> datetime:
         return real() + timedelta(seconds=seconds)
 
-    for module in (worker, clients, messaging):
+    for module in (parts, clients):
         module.utc_now = shifted  # type: ignore[attr-defined]
 
 

@@ -24,7 +24,7 @@ from services.domain.commands import CommandState
 from services.domain.orders.events import CONFIRM_REQUESTED
 from services.messaging.jetstream import Connection
 from services.orders.placement import PlaceOrder
-from services.runtime.boundaries import Seam
+from services.runtime.parts import Seam
 from services.worker import Worker, build
 from state import bulk_jobs, commands, drills, notifications, orders, parked_events, releases, reviews, tables
 from state.bulk_jobs import BulkItem, BulkJob
@@ -174,9 +174,8 @@ class World:
     async def end(self) -> None:
         """Stop them."""
         self.faults.armed = None
-        for stop in self.worker.stops:
-            stop()
-        self.worker.last_stop()
+        self.worker.wind_down()
+        self.worker.messaging.relay.stop()
         if self.tasks:
             _, late = await asyncio.wait(self.tasks, timeout=5)
             for task in late:
@@ -184,7 +183,9 @@ class World:
             await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def place(self, order_id: str) -> None:
-        await self.worker.service.placement.place(PlaceOrder(user_id="user-1", lines=LINES, order_id=order_id))
+        await self.worker.service.use_cases.placement.place(
+            PlaceOrder(user_id="user-1", lines=LINES, order_id=order_id)
+        )
 
     async def status(self, order_id: str) -> str:
         order = await self.worker.service.database._database.read(lambda c: orders.get(c, order_id))

@@ -17,8 +17,7 @@ from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.jetstream import Connection, _config
 from services.messaging.outbox_relay import OutboxRelay, SqlOutbox
 from services.messaging.publisher import JetStreamPublisher
-from services.messaging.topology import Topology
-from services.runtime.messaging import EventRecovery
+from services.messaging.topology import EventRecovery, Topology
 from state import outbox
 from state.engine.database import Database, opened
 from state.tables import outbox as outbox_table

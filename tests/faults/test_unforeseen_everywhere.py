@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime.boundaries import Seam
+from services.runtime.parts import Seam
 from state.engine.database import opened
 from tests.faults.border import DATABASE, World, composed
 from tests.support.nats_server import NatsServer

@@ -11,8 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from services.alerting.actions import AlertActions
-from services.alerting.composition import policy_of
-from services.alerting.evaluator import AlertEvaluator
+from services.alerting.evaluator import AlertEvaluator, AlertingPolicy
 from services.alerting.labels import Matcher, matchers_of
 from services.alerting.receiver import AlertReceiver, AlertsFull, Received
 from services.alerting.rules import rules
@@ -47,7 +46,9 @@ class Site:
 
     def replica(self, name: str, database: Database | None = None) -> AlertEvaluator:
         definitions = rules(self.settings)
-        return AlertEvaluator(database or self.database, self.clock, name, definitions, policy_of(self.settings))
+        return AlertEvaluator(
+            database or self.database, self.clock, name, definitions, AlertingPolicy.of(self.settings)
+        )
 
     async def read(self, function: Any) -> Any:
         return await self.database.read(function)

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from services.alerting.composition import policy_of
-from services.alerting.evaluator import AlertEvaluator
+from services.alerting.evaluator import AlertEvaluator, AlertingPolicy
 from services.alerting.prometheus import rule_file
 from services.alerting.receiver import AlertNotStored, AlertReceiver, Received
 from services.alerting.rules import rules
@@ -49,7 +48,7 @@ class World:
         self.failed: list[str] = []
         definitions = rules(SETTINGS) if definitions is None else definitions
         self.evaluator = AlertEvaluator(
-            database, self.clock, "a", definitions, policy_of(SETTINGS), on_failure=self.failed.append
+            database, self.clock, "a", definitions, AlertingPolicy.of(SETTINGS), on_failure=self.failed.append
         )
         self.receiver = AlertReceiver(database, self.clock, on_failure=self.failed.append)
         self._database = database

@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 
-from services.alerting.actions import AlertActions
 from services.alerting.receiver import AlertReceiver
 from services.alerting.rules import rules
 from services.api.app import create_app
@@ -15,7 +14,6 @@ from services.api.auth import Authenticator
 from services.api.service import OrderService
 from services.base.setting_types import ApiToken
 from services.base.settings import Settings
-from services.breakers.overrides import BreakerOverrides
 from services.metrics.recorder import Recorder
 from services.metrics.registry import Metrics
 from tests.support.orders_harness import OrdersHarness
@@ -47,25 +45,14 @@ class Api:
             self.woken += 1
 
         return OrderService(
-            database=shop.database,
-            clock=shop.clock,
-            placement=shop.placement,
-            cancellation=shop.cancellation,
-            returns=shop.returns,
-            reviews=shop.reviews,
-            claims=shop.claims,
-            releases=shop.releases,
-            dead_letters=shop.dead_letters,
-            metrics=self.metrics,
-            conservation=shop.conservation,
+            shop.use_cases(),
+            shop.database,
+            shop.clock,
+            self.metrics,
+            self.recorder,
             alert_rules=rules(Settings()),
-            alert_actions=AlertActions(shop.real_database, shop.clock, shop.new_id),
             alert_receiver=AlertReceiver(shop.real_database, shop.clock),
-            overrides=BreakerOverrides(shop.real_database, shop.clock, shop.breakers),
             wake_releases=wake,
-            present=self.recorder.present,
-            beat=self.recorder.beat,
-            refresh_gauges=self.recorder.refresh_gauges,
             readiness=readiness,
         )
 

@@ -24,7 +24,7 @@ from services.clients.inventory.breakers import InventoryBreakers, inventory_bre
 from services.clients.inventory.pacing import Pacer
 from services.clients.inventory.port import InventoryGateway
 from services.clients.inventory.resilient import ResilientInventory
-from services.commands.handlers import HANDLERS, Handler, UseCases
+from services.commands.handlers import HANDLERS, Handler
 from services.commands.queue import CommandExecutor
 from services.conservation.audit import ConservationAudit
 from services.domain.call_attempts import InventoryCall
@@ -49,6 +49,7 @@ from services.reviews.comparison import Reconciliation
 from services.reviews.records import ResolveReview
 from services.reviews.resolution import ReviewResolution
 from services.unit_of_work import Recorded
+from services.use_cases import UseCases
 from state import audit, history, order_search, outbox, releases, reviews, tables
 from state.audit import AuditEntry
 from state.commands import Command
@@ -197,9 +198,10 @@ class OrdersHarness:
         fulfilment = OrderFulfilment(context, self._gateway(), self.payments, POLICY)
         return OrderPlacement(context, fulfilment, POLICY.step_deadline, patience=timedelta(seconds=0.2))
 
-    def executor(self, handlers: Mapping[str, Handler] | None = None, **use_cases: Any) -> CommandExecutor:
-        """Executes commands; ``handlers`` stand in for those of the product, ``use_cases`` for those of the shop."""
-        given = {
+    def use_cases(self, **given: Any) -> UseCases:
+        """The use cases of the shop; those ``given`` stand in for its own."""
+        own = {
+            "placement": self.placement,
             "cancellation": self.cancellation,
             "returns": self.returns,
             "reviews": self.reviews,
@@ -215,7 +217,11 @@ class OrdersHarness:
             "alerts": AlertActions(self.database, self.clock, self.new_id),
             "gate_of": breaker_gate(self.breakers),
         }
-        return CommandExecutor(self.context, UseCases(**(given | use_cases)), {**HANDLERS, **(handlers or {})})
+        return UseCases(**(own | given))
+
+    def executor(self, handlers: Mapping[str, Handler] | None = None, **use_cases: Any) -> CommandExecutor:
+        """Executes commands; ``handlers`` stand in for those of the product, ``use_cases`` for those of the shop."""
+        return CommandExecutor(self.context, self.use_cases(**use_cases), {**HANDLERS, **(handlers or {})})
 
     async def run_handler(self, command: Command) -> Outcome:
         """Run the handler of a command again, as a worker does after a crash."""

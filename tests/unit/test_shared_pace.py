@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from services.domain.call_attempts import InventoryCall
 from services.domain.errors import InventoryThrottled
 from services.metrics.recorder import Recorder
 from services.metrics.registry import Metrics
-from services.runtime.clients import hear_others, pace_fact
 from state.engine.database import Database, opened
 from state.replicas import Replica
 from tests.support.fakes import START, FrozenClock
@@ -32,9 +30,8 @@ class Worker:
         self.pacer = Pacer(passed_seconds)
         breakers = inventory_breakers(Settings(), clock=clock)
         metrics = Metrics([breaker.label for breaker in breakers])
-        hear = partial(hear_others, self.pacer)
         self._recorder = Recorder(
-            database, clock, name, breakers, metrics, lambda: pace_fact(self.pacer), on_others=hear
+            database, clock, name, breakers, metrics, self.pacer.fact, on_others=self.pacer.hear_others
         )
         self.beat = self._recorder.beat
 
@@ -150,7 +147,7 @@ def test_a_replica_that_is_answered_faster_keeps_its_own_rate() -> None:
 def test_what_another_version_says_is_bounded_or_not_understood(said: Any, closed_until: float | None) -> None:
     pacer = Pacer(lambda: 0.0)
     other = Replica("other", START, START, [], {"pace": said})
-    hear_others(pacer, [other, Replica("silent", START, START, [], {})], START + timedelta(seconds=1))
+    pacer.hear_others([other, Replica("silent", START, START, [], {})], START + timedelta(seconds=1))
     assert pacer.is_throttled == (closed_until is not None)
     if closed_until is not None:
         assert pacer._closed_until == pytest.approx(closed_until)
@@ -159,5 +156,5 @@ def test_what_another_version_says_is_bounded_or_not_understood(said: Any, close
 def test_a_clock_that_is_ahead_does_not_make_the_wait_longer() -> None:
     pacer = Pacer(lambda: 0.0)
     ahead = START + timedelta(seconds=20)
-    hear_others(pacer, [Replica("other", ahead, ahead, [], {"pace": {"rate": 5, "closedMs": 4000}})], START)
+    pacer.hear_others([Replica("other", ahead, ahead, [], {"pace": {"rate": 5, "closedMs": 4000}})], START)
     assert pacer._closed_until == pytest.approx(4.0)

@@ -17,7 +17,7 @@ SOMEWHERE = "http://127.0.0.1:1"
 
 LOADED = """
 import asyncio, logging, sys
-import services.console.facade, services.standalone, services.sandbox.inventory_service.__main__
+import services.console.facade, services.worker, services.sandbox.inventory_service.__main__
 from services import worker
 from services.base.settings import Settings
 

@@ -204,7 +204,7 @@ async def list_notifications(
 
 @router.post(f"{ALERT}/acknowledge", summary="Acknowledge an alert", responses=errors(409))
 async def acknowledge(alert_id: AlertId, body: NoteBody, caller: Operator, service: Service) -> AlertResource | None:
-    await service.alert_actions.acknowledge(alert_id, note=body.note, actor=caller.name)
+    await service.use_cases.alerts.acknowledge(alert_id, note=body.note, actor=caller.name)
 
     def read(connection: Connection) -> AlertResource | None:
         alert = alerts.get(connection, alert_id)

@@ -81,7 +81,7 @@ async def list_breakers(service: Service) -> Page[BreakerResource]:
 
 @router.put(OVERRIDE, summary="Force a breaker open or closed for a while")
 async def force_breaker(name: BreakerName, body: OverrideBody, caller: Operator, service: Service) -> BreakerResource:
-    await service.overrides.start(
+    await service.use_cases.overrides.start(
         name,
         body.state,
         reason=body.reason,
@@ -93,18 +93,18 @@ async def force_breaker(name: BreakerName, body: OverrideBody, caller: Operator,
 
 @router.delete(OVERRIDE, summary="End a forced state early")
 async def end_breaker_override(name: BreakerName, caller: Operator, service: Service) -> BreakerResource:
-    await service.overrides.end(name, actor=caller.name)
+    await service.use_cases.overrides.end(name, actor=caller.name)
     return await _breaker(service, name)
 
 
 async def _breaker(service: OrderService, name: str) -> BreakerResource:
     # Write the heartbeat first, so that the answer contains the new state.
-    await service.beat()
+    await service.recorder.beat()
     return next(breaker for breaker in await _breakers(service) if breaker.name == name)
 
 
 async def _breakers(service: OrderService) -> list[BreakerResource]:
-    now, here = service.clock(), service.present()
+    now, here = service.clock(), service.recorder.present()
 
     def read(connection: Connection) -> list[BreakerResource]:
         # The state of this replica comes from memory, the state of the other replicas from the database.

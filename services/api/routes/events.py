@@ -133,14 +133,14 @@ async def get_dead_letter(letter_id: EventId, service: Service) -> DeadLetterRes
 
 @router.post(f"{LETTER}/replay", summary="Run the handler on a dead letter again", responses=errors(409))
 async def replay_dead_letter(letter_id: EventId, caller: Operator, service: Service) -> DeadLetterResource:
-    return DeadLetterResource.of_letter(await service.dead_letters.replay(letter_id, actor=caller.name))
+    return DeadLetterResource.of_letter(await service.use_cases.dead_letters.replay(letter_id, actor=caller.name))
 
 
 @router.post(f"{LETTER}/discard", summary="Discard a dead letter", responses=errors(409))
 async def discard_dead_letter(
     letter_id: EventId, body: NoteBody, caller: Operator, service: Service
 ) -> DeadLetterResource:
-    letter = await service.dead_letters.discard(letter_id, actor=caller.name, note=body.note)
+    letter = await service.use_cases.dead_letters.discard(letter_id, actor=caller.name, note=body.note)
     return DeadLetterResource.of_letter(letter)
 
 

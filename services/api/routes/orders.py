@@ -196,7 +196,7 @@ class RecordedFailure(ApiError):
 )
 async def place_order(request: Request, body: PlaceOrderBody, caller: Trader, service: Service) -> Response:
     key = _idempotency_key(utf8_header(request, "idempotency-key"))
-    order = await service.placement.place(
+    order = await service.use_cases.placement.place(
         PlaceOrder(
             user_id=body.userId,
             lines=_lines(body.items),
@@ -236,7 +236,7 @@ async def get_order(order_id: OrderId, service: Service) -> OrderResource:
 
 @router.post(f"{ORDER}/cancel", summary="Cancel an order", responses=errors(409))
 async def cancel_order(order_id: OrderId, body: CancelBody, caller: Trader, service: Service) -> OrderResource:
-    await service.cancellation.cancel(order_id, body.reason, actor=caller.name, by_person=caller.is_person)
+    await service.use_cases.cancellation.cancel(order_id, body.reason, actor=caller.name, by_person=caller.is_person)
     return await get_order(order_id, service)
 
 
@@ -249,7 +249,7 @@ async def return_items(order_id: OrderId, body: ReturnBody, caller: Trader, serv
         restockable=body.restockable,
         return_id=body.returnId,
     )
-    order, return_id = await service.returns.take_back(command, actor=caller.name, by_person=caller.is_person)
+    order, return_id = await service.use_cases.returns.take_back(command, actor=caller.name, by_person=caller.is_person)
     cases = await _cases(service, order.order_id)
     return ReturnResource(return_id=return_id, order=OrderResource.with_cases(order, cases))
 

@@ -102,7 +102,7 @@ async def compensate(
     caller: Operator,
     service: Service,
 ) -> DifferenceResource:
-    difference = await service.conservation.compensate(order_id, kind, actor=caller.name, reason=body.reason)
+    difference = await service.use_cases.conservation.compensate(order_id, kind, actor=caller.name, reason=body.reason)
     return DifferenceResource.of_known(difference)
 
 

@@ -53,7 +53,7 @@ async def list_releases(query: Annotated[ReleasesQuery, QueryParameters()], serv
 
 @router.post("/api/v1/releases/retry", summary="Retry several release jobs now", status_code=202)
 async def retry_releases(body: RetryReleasesBody, caller: Operator, service: Service) -> Page[ReleaseResource]:
-    found = await service.releases.retry(list(dict.fromkeys(body.orderIds)), actor=caller.name)
+    found = await service.use_cases.releases.retry(list(dict.fromkeys(body.orderIds)), actor=caller.name)
     service.wake_releases()
     return Page[ReleaseResource].of(found)
 
@@ -63,7 +63,7 @@ async def retry_release(
     order_id: OrderId, query: Annotated[WaitQuery, QueryParameters()], caller: Operator, service: Service
 ) -> ReleaseResource:
     if query.wait:
-        return ReleaseResource.of(await service.releases.retry_now(order_id, actor=caller.name))
-    (release,) = await service.releases.retry([order_id], actor=caller.name)
+        return ReleaseResource.of(await service.use_cases.releases.retry_now(order_id, actor=caller.name))
+    (release,) = await service.use_cases.releases.retry([order_id], actor=caller.name)
     service.wake_releases()
     return ReleaseResource.of(release)

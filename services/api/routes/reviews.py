@@ -100,19 +100,19 @@ async def claim_review(review_id: ReviewId, body: ClaimBody, caller: Operator, s
     if body.takeOver and caller.role != ADMIN:
         details: dict[str, Any] = {"role": caller.role, "allowed": [ADMIN]}
         raise Forbidden("Only an admin may take a case over.", details)
-    await service.claims.claim(review_id, actor=caller.name, take_over=body.takeOver)
+    await service.use_cases.claims.claim(review_id, actor=caller.name, take_over=body.takeOver)
     return await _review(service, review_id)
 
 
 @router.post(f"{REVIEW}/release-claim", summary="Hand a case back", responses=errors(409))
 async def release_claim(review_id: ReviewId, caller: Operator, service: Service) -> ReviewResource:
-    await service.claims.release(review_id, actor=caller.name, take_over=caller.role == ADMIN)
+    await service.use_cases.claims.release(review_id, actor=caller.name, take_over=caller.role == ADMIN)
     return await _review(service, review_id)
 
 
 @router.post(f"{REVIEW}/resolve", summary="Resolve a case", responses=errors(408, 409, 422, 503))
 async def resolve_review(review_id: ReviewId, body: ResolveBody, caller: Operator, service: Service) -> ReviewResource:
-    await service.reviews.resolve(
+    await service.use_cases.reviews.resolve(
         ResolveReview(
             review_id=review_id,
             action=body.action,

@@ -98,14 +98,16 @@ async def silence_alert(
     alert_id: AlertId, body: SilenceAlertBody, caller: Operator, service: Service
 ) -> SilenceResource:
     ends_in = timedelta(milliseconds=body.expiresIn)
-    made = await service.alert_actions.silence_alert(alert_id, ends_in=ends_in, reason=body.reason, actor=caller.name)
+    made = await service.use_cases.alerts.silence_alert(
+        alert_id, ends_in=ends_in, reason=body.reason, actor=caller.name
+    )
     return SilenceResource.at(service.clock(), made)
 
 
 @router.post(SILENCES, summary="Silence the alerts that match, for a while", responses=errors(409))
 async def add_silence(body: SilenceBody, caller: Operator, service: Service) -> SilenceResource:
     ends_in = timedelta(milliseconds=body.expiresIn)
-    made = await service.alert_actions.silence(
+    made = await service.use_cases.alerts.silence(
         body.as_matchers(), ends_in=ends_in, reason=body.reason, actor=caller.name
     )
     return SilenceResource.at(service.clock(), made)
@@ -113,7 +115,7 @@ async def add_silence(body: SilenceBody, caller: Operator, service: Service) -> 
 
 @router.post(f"{SILENCES}/preview", summary="The alerts that a silence would silence now")
 async def preview_silence(body: PreviewBody, service: Service) -> SilencePreview:
-    hit = await service.alert_actions.preview(body.as_matchers())
+    hit = await service.use_cases.alerts.preview(body.as_matchers())
     running = await service.database.read(lambda c: silence_matchers(c, service.clock()))
     items = [AlertResource.among(alert, running, thresholds(service)) for alert in hit[:MAX_PAGE]]
     return SilencePreview(items=items, total=len(hit))
@@ -123,5 +125,5 @@ async def preview_silence(body: PreviewBody, service: Service) -> SilencePreview
 async def end_silence(
     silence_id: Annotated[str, Path(alias="silenceId"), PATH_ID], caller: Operator, service: Service
 ) -> SilenceResource:
-    ended = await service.alert_actions.end_silence(silence_id, actor=caller.name)
+    ended = await service.use_cases.alerts.end_silence(silence_id, actor=caller.name)
     return SilenceResource.at(service.clock(), ended)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from services.base.settings import Settings
-from services.clients.breaker import AsyncBreaker, TransitionListener
+from services.clients.breaker import AsyncBreaker
 from services.clients.rolling_window import BreakerOptions
 from services.domain.errors import NotFound
 
-CHECKER = "inventoryServiceChecker"
-RESERVER = "inventoryServiceReserver"
-RELEASER = "inventoryServiceReleaser"
+NAMES = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,6 @@ def inventory_breakers(
     *,
     clock: Callable[[], datetime],
     monotonic_ns: Callable[[], int] = time.monotonic_ns,
-    listeners: Sequence[TransitionListener] = (),
 ) -> InventoryBreakers:
     """Return the three breakers of requirements 7.1, with the configured options."""
     options = BreakerOptions(
@@ -53,7 +50,6 @@ def inventory_breakers(
         trial_timeout_ms=max(settings.breaker_reset_timeout, 2 * settings.inventory_service_timeout),
     )
     checker, reserver, releaser = (
-        AsyncBreaker(name, options, clock=clock, monotonic_ns=monotonic_ns, listeners=listeners)
-        for name in (CHECKER, RESERVER, RELEASER)
+        AsyncBreaker(name, options, clock=clock, monotonic_ns=monotonic_ns) for name in NAMES
     )
     return InventoryBreakers(checker, reserver, releaser)

@@ -9,13 +9,18 @@ coordination. Heartbeats carry the pace after a 429 to the other replicas, which
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
+from services.base.settings import LONGEST_RETRY_AFTER_SECONDS
 from services.domain.call_attempts import InventoryCall
 from services.domain.errors import InventoryThrottled
+from state.replicas import Replica
 
 OBSERVED_SECONDS = 1.0
 """Interval over which answers are counted to estimate the rate."""
@@ -40,6 +45,9 @@ FORGET_SECONDS = 120.0
 """Time without a 429 after which the limit is removed."""
 
 MAX_OBSERVED = 5000
+
+FASTEST = 10_000.0
+"""Upper limit in calls a second. A larger value in a heartbeat is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,17 @@ class Pacer:
         if self._rate is None or self._own_closed_until == float("-inf"):
             return None
         return Pace(self._rate, max(self._own_closed_until - self.monotonic(), 0.0))
+
+    def fact(self) -> dict[str, Any]:
+        """Return the pace as the heartbeat carries it."""
+        told = self.told()
+        return {"pace": {"rate": told.rate, "closedMs": round(told.closed_seconds * 1000)} if told else None}
+
+    def hear_others(self, others: Iterable[Replica], now: datetime) -> None:
+        """Apply the pace of other replicas; ``now`` is the time of this replica's clock."""
+        for other in others:
+            if told := _read(other.facts.get("pace"), max((now - other.heartbeat_at).total_seconds(), 0.0)):
+                self.hear(told)
 
     def hear(self, told: Pace) -> None:
         """Apply the pace of another replica.
@@ -206,3 +225,18 @@ def _not_sent(wait_seconds: float) -> InventoryThrottled:
         was_sent=False,
         retry_after_seconds=max(wait_seconds, USUAL_PAUSE_SECONDS),
     )
+
+
+def _read(said: object, age_seconds: float) -> Pace | None:
+    """The pace in a heartbeat of that age; None when another version wrote the pace in another form."""
+    if not isinstance(said, dict):
+        return None
+    rate, closed = _number(said.get("rate")), _number(said.get("closedMs"))
+    if rate is None or closed is None:
+        return None
+    left = min(closed / 1000, LONGEST_RETRY_AFTER_SECONDS) - age_seconds
+    return Pace(min(max(rate, 0.0), FASTEST), left)
+
+
+def _number(said: object) -> float | None:
+    return float(said) if isinstance(said, int | float) and math.isfinite(said) else None

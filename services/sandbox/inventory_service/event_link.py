@@ -82,19 +82,11 @@ class EventLink:
     async def run(self) -> None:
         """Connect, however long that takes, then handle and publish until stop(). Run it once."""
         try:
-            placement = await _unless(self._stopping, self._open())
+            placement = await _unless(self._stopping, self._topology.open())
             if placement is not None:
                 await self._work(placement)
         finally:
             await self._connection.close()
-
-    async def _open(self) -> Mapping[str, str]:
-        await self._connection.open()
-        await self._topology.watch()
-        while not self._topology.placement:
-            await asyncio.sleep(0.5)
-            await self._topology.watch()
-        return self._topology.placement
 
     async def _work(self, placement: Mapping[str, str]) -> None:
         self._consumers = [

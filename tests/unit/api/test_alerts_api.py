@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.alerting.composition import policy_of
-from services.alerting.evaluator import AlertEvaluator
+from services.alerting.evaluator import AlertEvaluator, AlertingPolicy
 from services.alerting.rules import rules
 from services.base.settings import Settings
 from services.domain.orders.events import timestamp
@@ -25,7 +24,7 @@ async def alarmed(api):
     shop = api.shop
     dead_letter = DeadLetter("DL-1", "S", 1, "x", None, b"{", {}, "not JSON", 1, "OPEN", shop.clock())
     await shop.real_database.write(lambda c: dead_letters.add(c, dead_letter))
-    evaluator = AlertEvaluator(shop.real_database, shop.clock, "r", rules(SETTINGS), policy_of(SETTINGS))
+    evaluator = AlertEvaluator(shop.real_database, shop.clock, "r", rules(SETTINGS), AlertingPolicy.of(SETTINGS))
     await evaluator.evaluate()
     api.evaluate = evaluator.evaluate
     return api

@@ -291,8 +291,7 @@ async def test_a_state_that_is_not_known_here_counts_as_open_and_breaks_nothing(
 async def test_a_change_of_a_breaker_is_stored_at_once(api):
     from state import replicas
 
-    heartbeat = Loop("heartbeat", api.recorder.beat, pause_seconds=60.0)
-    api.recorder.on_change = heartbeat.wake
+    heartbeat = api.recorder.heartbeat = Loop("heartbeat", api.recorder.beat, pause_seconds=60.0)
     for breaker in api.shop.breakers:
         breaker.on_transition(api.recorder.breaker_changed)
 

@@ -12,9 +12,10 @@ import pytest
 from services.base.settings import Settings
 from services.breakers.overrides import BreakerOverrides
 from services.clients.inventory.breakers import inventory_breakers
-from services.commands.handlers import HANDLERS, UseCases
+from services.commands.handlers import HANDLERS
 from services.domain.commands import COMMANDS, CommandState, Outcome, read_arguments
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
+from services.use_cases import UseCases
 from state import audit, breakers
 from state.commands import Command
 from state.engine.database import Database, opened

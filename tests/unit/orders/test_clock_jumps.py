@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from services.alerting import webhook
-from services.alerting.composition import policy_of
+from services.alerting.evaluator import AlertingPolicy
 from services.base.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
 from services.bulk.runner import LEASE as OPERATION_LEASE
 from services.clients.http.exchange import MAX_RETRY_AFTER_SECONDS
@@ -345,5 +345,5 @@ async def test_the_longest_wait_is_longer_than_any_that_the_rules_can_set():
     assert max(LONGEST_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS) < settings.longest_wait_seconds
     assert LONGEST_RETRY_AFTER_SECONDS == MAX_RETRY_AFTER_SECONDS
     assert webhook.RETRY.max_delay_seconds <= notifications.LONGEST_DELAY.total_seconds()
-    assert max(webhook.LEASE_TIME, policy_of(Settings(alert_window=86_400_000)).lease) <= leases.LONGEST
+    assert max(webhook.LEASE_TIME, AlertingPolicy.of(Settings(alert_window=86_400_000)).lease) <= leases.LONGEST
     assert leases.LONGEST.total_seconds() <= settings.operation_lease_seconds

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from services.conservation.audit import ConservationAudit
-from services.runtime.background import CONSERVATION, Leader
+from services.runtime.use_cases import CONSERVATION, Leader
 from state import conservation
 from tests.support.fakes import InMemoryInventoryLookup
 
