@@ -9,12 +9,23 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.product import BROWSER_ARGUMENTS, CHROMIUM, QUICK_SETTINGS, Holdfast, running
+from tests.browser.seeded import seeded_console
+
+PATIENCE_MS = 60_000
+"""Of every step and expectation. The first page of a console may take 20 s while other tests load the machine."""
 
 
 @pytest.fixture(scope="session")
 def holdfast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
     with running(tmp_path_factory.mktemp("holdfast"), QUICK_SETTINGS) as product:
         yield product
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a console over a database after a busy half hour; no worker changes it."""
+    with seeded_console(tmp_path_factory.mktemp("seeded")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +40,9 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
-    """A page in a context of its own: nothing that another test left in the browser is there."""
+    """A page in a browser context of its own, without cookies or storage of other tests."""
     with chromium.new_context(viewport={"width": 1440, "height": 1000}) as context:
         page = context.new_page()
-        page.set_default_timeout(20_000)
-        # What is expected may take as long as what is done: the machine is shared with other tests.
-        expect.set_options(timeout=20_000)
+        page.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
         yield page

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ BROWSER_ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-START_SECONDS = 60
+START_SECONDS = 150
+ANSWER_SECONDS = 30
+"""For one request to the API: the machine is shared with other tests."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Holdfast:
                 }
             ],
         }
-        return httpx.post(f"{self.api}/api/v1/orders", json=body | changes, timeout=30)
+        return httpx.post(f"{self.api}/api/v1/orders", json=body | changes, timeout=ANSWER_SECONDS)
 
     def order(self, order_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.data(f"orders/{order_id}")
@@ -63,15 +65,34 @@ class Holdfast:
 
     def data(self, path: str, **parameters: str) -> Any:
         """What the API answers to a GET."""
-        return httpx.get(f"{self.api}/api/v1/{path}", params=parameters).raise_for_status().json()["data"]
+        answer = httpx.get(f"{self.api}/api/v1/{path}", params=parameters, timeout=ANSWER_SECONDS)
+        return answer.raise_for_status().json()["data"]
+
+    def act(self, method: str, path: str, body: dict[str, Any] | None = None, actor: str | None = None) -> Any:
+        """What the API answers to a request that changes something."""
+        headers = {"X-Actor": actor} if actor else {}
+        url = f"{self.api}/api/v1/{path}"
+        answer = httpx.request(method, url, json=body, headers=headers, timeout=ANSWER_SECONDS)
+        return answer.raise_for_status().json()["data"]
+
+    def cancel(self, order_id: str, actor: str | None = None) -> None:
+        self.act("POST", f"orders/{order_id}/cancel", {"reason": "customer called"}, actor)
+
+    def force_open(self, breaker: str, milliseconds: int = 120_000, actor: str | None = None) -> None:
+        override = {"state": "forced_open", "reason": "their maintenance", "expiresIn": milliseconds}
+        self.act("PUT", f"breakers/{breaker}/override", override, actor)
+
+    def end_override(self, breaker: str, actor: str | None = None) -> None:
+        self.act("DELETE", f"breakers/{breaker}/override", actor=actor)
 
     def set_faults(self, **faults: bool) -> None:
         """The faults of the reference Inventory Service; those left out are off."""
         body = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False}
-        httpx.put(f"{self.inventory}/api/v1/sandbox/faults", json=body | faults).raise_for_status()
+        url = f"{self.inventory}/api/v1/sandbox/faults"
+        httpx.put(url, json=body | faults, timeout=ANSWER_SECONDS).raise_for_status()
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition never came true"
@@ -93,6 +114,7 @@ def running(data_dir: Path, settings: Mapping[str, str]) -> Iterator[Holdfast]:
         wait_until_healthy(f"http://127.0.0.1:{console_port}/_stcore/health", process, log)
         inventory_port = (data_dir / "sandbox" / "inventory.port").read_text()
         console, api, inventory = (f"http://127.0.0.1:{port}" for port in (console_port, api_port, inventory_port))
+        wait_until_healthy(f"{api}/readyz", process, log)
         yield Holdfast(console, api, inventory, data_dir)
     finally:
         end(process)
@@ -102,11 +124,10 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) ->
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
-        try:
+        with suppress(httpx.TransportError):
             if httpx.get(url).status_code == 200:
                 return
-        except httpx.TransportError:
-            time.sleep(0.1)
+        time.sleep(0.1)
     raise AssertionError(f"not healthy within {START_SECONDS} s: {log.read_text()}")
 
 

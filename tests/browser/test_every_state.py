@@ -7,6 +7,7 @@ stored. What only eyes can judge, ``looks.py`` takes pictures of.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +19,12 @@ from state.engine.database import opened
 from tests.browser.accessible import faint, nameless, silent_charts, wordless_badges
 from tests.browser.layout import enabled, misfits
 from tests.browser.seeded import FILE, database_away, seeded_console
-from tests.browser.settled import settle
+from tests.browser.settled import rest
+from tests.browser.steps import expect_title, open_page
 from tests.browser.views import PAGES, TITLES
 from tests.support import seed_console
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 WIDE: ViewportSize = {"width": 1440, "height": 1000}
 PHONE: ViewportSize = {"width": 390, "height": 844}
@@ -63,26 +65,28 @@ READS = re.compile(
     r"|(Availability unverified|Confirmation failed|No confirmation|Payment unknown|Release failed|Waiting).* \d+"
     r"|(SKU-[A-Z]+|[0-9a-f]{8}…) \d+"
 )
-"""What may be pressed while nothing can be stored: it only looks."""
+"""Buttons that store nothing and stay enabled without a database."""
 
-PATIENCE = 15
+PATIENCE_SECONDS = 20
 Check = Callable[[Page, str], list[str]]
+"""Returns what is wrong on the page of that name at this moment."""
 
 
 def walk(page: Page, address: str, check: Check) -> list[str]:
-    """Goes through every page, wide in light and narrow in dark; returns what is wrong, and where."""
+    """Go through every page, wide in light and narrow in dark; return what is wrong, and where."""
     page.add_init_script(AT_ONCE)
     found: list[str] = []
     for name, path in PAGES.items():
         page.emulate_media(color_scheme="light")
         page.set_viewport_size(WIDE)
         turn_to(page, address, name, path)
-        problems = check(page, name) + settled(page, is_dark=False)
+        problems = remaining(page, lambda name=name: check(page, name) + defects(page, is_dark=False))
         found += [f"{name}, wide, light: {problem}" for problem in problems]
         page.emulate_media(color_scheme="dark")
         page.set_viewport_size(PHONE)
         page.wait_for_function(IS_DARK)
-        found += [f"{name}, narrow, dark: {problem}" for problem in settled(page, is_dark=True)]
+        problems = remaining(page, lambda: defects(page, is_dark=True))
+        found += [f"{name}, narrow, dark: {problem}" for problem in problems]
     return found
 
 
@@ -92,22 +96,23 @@ def turn_to(page: Page, address: str, name: str, path: str) -> None:
     # What stands beside an open drawer cannot be clicked.
     if link.count() and not page.get_by_role("dialog").count():
         link.click()
-        expect(page.get_by_role("heading", level=1)).to_have_text(TITLES[name])
+        expect_title(page, TITLES[name])
+        rest(page)
     else:
-        page.goto(f"{address}/{path}")
-        page.get_by_text("Updated").first.wait_for()
-    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+        open_page(page, f"{address}/{path}")
 
 
-def settled(page: Page, *, is_dark: bool) -> list[str]:
-    """What does not fit, is too faint or says nothing; charts take a moment to be there and to follow a new width."""
-    found: list[str] = []
-    for _ in range(PATIENCE):
-        found = misfits(page) + faint(page, is_dark=is_dark) + ["a chart says nothing"] * silent_charts(page)
-        if not found:
-            break
+def remaining(page: Page, look: Callable[[], list[str]]) -> list[str]:
+    """What is still wrong after some time: a page that is being drawn shows parts of the one before it."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (found := look()) and time.monotonic() < deadline:
         page.wait_for_timeout(200)
     return found
+
+
+def defects(page: Page, *, is_dark: bool) -> list[str]:
+    """What does not fit, is too faint or has no name; charts take a moment to appear and to follow a new width."""
+    return misfits(page) + faint(page, is_dark=is_dark) + ["a chart without a name"] * silent_charts(page)
 
 
 def test_with_data_and_then_without_the_database(page: Page, tmp_path: Path) -> None:
@@ -157,18 +162,15 @@ def test_what_a_breaker_makes_of_a_retry_fits_a_phone(page: Page, tmp_path: Path
             page.goto(f"{address}/reviews?case={review_id}")
             case = page.get_by_role("dialog")
             expect(case.get_by_role("button", name=f"{action}: queue (")).to_be_visible()
-            settle(page)
-            assert not misfits(page)
+            assert not remaining(page, lambda: misfits(page))
         page.goto(f"{address}/releases")
         expect(page.get_by_role("button", name="Queue until it closes").first).to_be_visible()
-        settle(page)
-        assert not misfits(page)
+        assert not remaining(page, lambda: misfits(page))
 
 
 def fresh(page: Page, name: str) -> list[str]:
-    """Quiet: no box in red or amber, and the one sentence that says why there is nothing to see."""
+    """No box in red or amber, and the sentence that explains the empty page."""
     expect(page.get_by_text(FRESH[name]).first).to_be_visible()
-    settle(page)
     boxes = page.get_by_test_id("stAlert").all_inner_texts()
     return [f"not quiet: {box}" for box in boxes]
 

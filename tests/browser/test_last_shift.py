@@ -7,12 +7,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.product import Holdfast, eventually, running
-from tests.browser.settled import settle
+from tests.browser.steps import follow, sign_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -27,21 +26,13 @@ SETTINGS = {
     "BREAKER_VOLUME_THRESHOLD": "1000",
     "ALERT_WINDOW": "15000",
 }
-PATIENCE = 30_000
-"""Milliseconds: alerts are judged every second, pages and commands follow a little later."""
-CHECKER = "inventoryServiceChecker"
+CHECKER, ALERT = "inventoryServiceChecker", "InventoryCircuitBreakerOpen"
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
     with running(tmp_path_factory.mktemp("holdfast"), SETTINGS) as product:
         yield product
-
-
-def act(shop: Holdfast, person: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """What a person does through the API."""
-    answer = httpx.request(method, f"{shop.api}/api/v1/{path}", json=body, headers={"X-Actor": person}, timeout=30)
-    return answer.raise_for_status().json()["data"]
 
 
 def waiting_case(shop: Holdfast, order: dict[str, Any]) -> dict[str, Any]:
@@ -53,9 +44,9 @@ def waiting_case(shop: Holdfast, order: dict[str, Any]) -> dict[str, Any]:
     return dict(case)
 
 
-def named(page: Page, name: str) -> None:
-    page.get_by_role("textbox", name="Your name").fill(name)
-    page.get_by_role("textbox", name="Your name").press("Enter")
+def firing(shop: Holdfast) -> list[str]:
+    """The ids of the firing alerts about the forced breaker."""
+    return [item["alertId"] for item in shop.data("alerts", state="firing")["items"] if item["name"] == ALERT]
 
 
 @pytest.fixture(scope="module")
@@ -65,34 +56,32 @@ def night(shop: Holdfast) -> dict[str, str]:
     unreleased = [shop.place_order().json()["data"]["orderId"] for _ in range(2)]
     shop.set_faults(outage=True)
     for order_id in unreleased:
-        act(shop, "omar", "POST", f"orders/{order_id}/cancel", {"reason": "customer called"})
-    eventually(lambda: [job["state"] for job in shop.data("releases")["items"]] == ["FAILED"] * 2, 30)
-    resolved, held = (shop.place_order(customerPriority="high").json()["data"] for _ in range(2))
+        shop.cancel(order_id, "omar")
+    eventually(lambda: [job["state"] for job in shop.data("releases")["items"]] == ["FAILED"] * 2)
+    resolved, claimed = (shop.place_order(customerPriority="high").json()["data"] for _ in range(2))
     shop.set_faults()
 
     case = waiting_case(shop, resolved)
     body = {"action": "CANCEL_ORDER", "note": "sold out elsewhere", "version": case["version"]}
-    act(shop, "nadia", "POST", f"reviews/{case['reviewId']}/resolve", body)
-    act(shop, "nadia", "POST", f"reviews/{waiting_case(shop, held)['reviewId']}/claim", {})
-    override = {"state": "forced_open", "reason": "their maintenance", "expiresIn": 1_500_000}
-    act(shop, "nadia", "PUT", f"breakers/{CHECKER}/override", override)
-    eventually(lambda: len(shop.data("alerts", state="firing")["items"]) == 1, 30)
-    (alert,) = shop.data("alerts", state="firing")["items"]
+    shop.act("POST", f"reviews/{case['reviewId']}/resolve", body, "nadia")
+    shop.act("POST", f"reviews/{waiting_case(shop, claimed)['reviewId']}/claim", {}, "nadia")
+    shop.force_open(CHECKER, 1_500_000, "nadia")
+    eventually(lambda: len(firing(shop)) == 1)
     silence = {"reason": "known until seven", "expiresIn": 900_000}
-    act(shop, "nadia", "POST", f"alerts/{alert['alertId']}/silence", silence)
-    return {"unreleased": unreleased[0], "resolved": resolved["orderId"], "held": held["orderId"]}
+    shop.act("POST", f"alerts/{firing(shop)[0]}/silence", silence, "nadia")
+    return {"unreleased": unreleased[0], "resolved": resolved["orderId"], "claimed": claimed["orderId"]}
 
 
 def retry_all_failed(shop: Holdfast, page: Page) -> None:
     """A bulk job of omar's that stops itself at its first item, since nothing answers."""
     shop.set_faults(outage=True)
     page.goto(f"{shop.console}/releases?job=Failed")
-    named(page, "omar")
+    sign_in(page, "omar")
     page.get_by_role("button", name="Retry 2 of 2 matching").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Reason (optional)").fill("before I go")
     dialog.get_by_role("button", name="Retry release: 2 items").click()
-    eventually(lambda: [one["state"] for one in shop.data("bulk-jobs")["items"]] == ["STOPPED"], 30)
+    eventually(lambda: [one["state"] for one in shop.data("bulk-jobs")["items"]] == ["STOPPED"])
     shop.set_faults()
 
 
@@ -115,10 +104,10 @@ def test_the_next_shift_reads_what_is_open_and_what_was_done_down_to_the_row(
     retry_all_failed(shop, page)
 
     page.goto(f"{shop.console}/handover")
-    named(page, "petra")
-    expect(page.get_by_text("for petra")).to_be_visible(timeout=PATIENCE)
-    expect(section(page, "Firing alerts")).to_contain_text("InventoryCircuitBreakerOpen")
-    expect(section(page, "Open claims")).to_contain_text(f"{night['held']}, claimed by nadia")
+    sign_in(page, "petra")
+    expect(page.get_by_text("for petra")).to_be_visible()
+    expect(section(page, "Firing alerts")).to_contain_text(ALERT)
+    expect(section(page, "Open claims")).to_contain_text(f"{night['claimed']}, claimed by nadia")
     expect(section(page, "Open claims")).to_contain_text("ends in")
     expect(section(page, "Failed releases")).to_contain_text(night["unreleased"])
     expect(section(page, "Breaker overrides")).to_contain_text("forced open by nadia: their maintenance")
@@ -131,33 +120,32 @@ def test_the_next_shift_reads_what_is_open_and_what_was_done_down_to_the_row(
     for did in ("Cancelled the order", "Forced a breaker", "Retried a release", "Forced open"):
         expect(since).to_contain_text(did)
 
-    settle(page)
-    text = page.get_by_test_id("stCode").inner_text()
+    text = page.get_by_test_id("stCode")
     for line in (
         "## Firing alerts (",
-        f"- Waiting for inventory of {night['held']}, claimed by nadia (until",
+        f"- Waiting for inventory of {night['claimed']}, claimed by nadia (until",
         "forced open by nadia: their maintenance (until",
         "by nadia: known until seven (until",
         f"- {night['unreleased']}:",
         "- Retry release, 2 items, by omar: Stopped by itself",
         "omar: Retried a release, release:",
     ):
-        assert line in text
+        expect(text).to_contain_text(line)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.get_by_test_id("stCode").hover()
+    text.hover()
     page.get_by_role("button", name="Copy to clipboard").click()
-    assert "## Open claims (1)" in page.evaluate("navigator.clipboard.readText()")
+    page.wait_for_function("navigator.clipboard.readText().then(text => text.includes('## Open claims (1)'))")
 
     page.get_by_role("button", name="Mark as seen").click()
-    expect(section(page, "Since you last looked")).to_contain_text("Nothing changed.", timeout=PATIENCE)
-    act(shop, "nadia", "DELETE", f"breakers/{CHECKER}/override")
-    expect(section(page, "Since you last looked")).to_contain_text("Ended a forced breaker state", timeout=PATIENCE)
-    expect(page.get_by_text("No breaker is forced.").first).to_be_visible(timeout=PATIENCE)
-    # What one person has seen another has not.
-    named(page, "quentin")
-    expect(section(page, "The last eight hours")).to_contain_text("Retried a release", timeout=PATIENCE)
-    named(page, "petra")
-    expect(page.locator("strong:text-is('Since you last looked')")).to_be_visible(timeout=PATIENCE)
+    expect(section(page, "Since you last looked")).to_contain_text("Nothing changed.")
+    shop.end_override(CHECKER, "nadia")
+    expect(section(page, "Since you last looked")).to_contain_text("Ended a forced breaker state")
+    expect(page.get_by_text("No breaker is forced.").first).to_be_visible()
+    # The mark is that of one person.
+    sign_in(page, "quentin")
+    expect(section(page, "The last eight hours")).to_contain_text("Retried a release")
+    sign_in(page, "petra")
+    expect(page.locator("strong:text-is('Since you last looked')")).to_be_visible()
 
 
 def test_the_audit_log_of_one_person_is_the_same_on_the_page_and_in_the_file(
@@ -165,11 +153,11 @@ def test_the_audit_log_of_one_person_is_the_same_on_the_page_and_in_the_file(
 ) -> None:
     log = shop.data("audit", limit="200")["items"]
     hers = [entry for entry in log if entry["actor"] == "nadia"]
-    assert {entry["actor"] for entry in log} == {"nadia", "omar", "petra"}
+    assert {entry["actor"] for entry in log} >= {"nadia", "omar"}
 
     page.goto(f"{shop.console}/audit?who=nadia")
     rows = page.locator("[class*='st-key-audit_']").filter(has_text="nadia")
-    expect(page.get_by_text(f"{len(hers)} actions match")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(f"{len(hers)} actions match")).to_be_visible()
     expect(rows).to_have_count(len(hers))
     expect(page.get_by_text("omar")).to_have_count(0)
     forced = rows.filter(has_text="Forced a breaker")
@@ -184,9 +172,7 @@ def test_the_audit_log_of_one_person_is_the_same_on_the_page_and_in_the_file(
         (entry["actor"], entry["action"], entry["target"], entry["reason"] or "", entry["result"]) for entry in hers
     ]
 
-    cancelled.get_by_role("link").click()
-    expect(page).to_have_url(re.compile(night["resolved"]))
-    expect(page.get_by_role("heading", name=re.compile("^Order "))).to_be_visible()
+    follow(cancelled.get_by_role("link"), "Order ", night["resolved"])
     expect(page.get_by_text("Cancelled").first).to_be_visible()
     expect(page.get_by_text("sold out elsewhere").first).to_be_visible()
 
@@ -197,7 +183,7 @@ def test_the_file_of_orders_has_exactly_what_the_filters_show(
     statuses = {order["orderId"]: order["status"] for order in shop.data("orders")["items"]}
     cancelled = {order_id for order_id, status in statuses.items() if status == "CANCELLED"}
     assert night["resolved"] in cancelled
-    assert night["held"] not in cancelled
+    assert night["claimed"] not in cancelled
     page.goto(f"{shop.console}/orders?status=Cancelled")
-    expect(page.get_by_text(f"{len(cancelled)} orders match")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(f"{len(cancelled)} orders match")).to_be_visible()
     assert {row["orderId"] for row in downloaded(page)} == cancelled

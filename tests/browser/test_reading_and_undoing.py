@@ -1,4 +1,4 @@
-"""Reading without being disturbed, and taking back: lists that stand still, a held cancel, letters in bulk, keys."""
+"""Paused lists, the undo of a delayed cancel, dead letters in bulk, keys, and actions without a database."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
 import orjson
 import pytest
 from playwright.sync_api import Page, expect
@@ -15,9 +14,10 @@ from state import dead_letters
 from state.dead_letters import DeadLetter
 from state.engine.database import opened
 from tests.browser.product import Holdfast, eventually, flagged
-from tests.browser.seeded import seeded_console
+from tests.browser.seeded import database_away, seeded_console
+from tests.browser.steps import dismiss, follow_order, sign_in, step_back
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def placed(holdfast: Holdfast) -> str:
@@ -28,18 +28,14 @@ def placed(holdfast: Holdfast) -> str:
     return order_id
 
 
-def test_a_list_stands_still_under_its_reader_and_a_step_back_finds_it_as_it_was(
-    holdfast: Holdfast, page: Page
-) -> None:
+def test_a_paused_list_keeps_its_rows_and_a_step_back_restores_it(holdfast: Holdfast, page: Page) -> None:
     first = placed(holdfast)
     page.goto(f"{holdfast.console}/orders")
-    page.get_by_role("link", name=first).click()
-    expect(page.get_by_role("heading", name=re.compile("^Order "))).to_be_visible()
+    follow_order(page, first)
     second = placed(holdfast)
 
-    # Opening an order was a touch: the list does not move on behind the reader's back.
-    page.go_back()
-    expect(page.get_by_role("heading", name="Orders")).to_be_visible()
+    # A click on an order pauses its list.
+    step_back(page, "Orders")
     new = page.get_by_role("button", name=re.compile("1 new"))
     expect(new).to_be_visible()
     expect(page.get_by_role("link", name=first)).to_be_visible()
@@ -55,9 +51,7 @@ def test_a_list_stands_still_under_its_reader_and_a_step_back_finds_it_as_it_was
     expect(page).not_to_have_url(re.compile("orders_held="))
 
 
-def test_an_unfolded_payload_holds_its_list_and_is_there_after_a_reload_and_a_step_back(
-    holdfast: Holdfast, page: Page
-) -> None:
+def test_an_open_payload_pauses_its_list_and_survives_a_reload_and_a_step_back(holdfast: Holdfast, page: Page) -> None:
     order_id = placed(holdfast)
     page.goto(f"{holdfast.console}/events?view=Outgoing")
     page.get_by_text("Payload").first.click()
@@ -65,14 +59,12 @@ def test_an_unfolded_payload_holds_its_list_and_is_there_after_a_reload_and_a_st
     expect(page).to_have_url(re.compile("open=out-.*outgoing_held=|outgoing_held=.*open=out-"))
     page.reload()
     expect(page.get_by_text('"orderId"').first).to_be_visible()
-    page.get_by_role("link", name=order_id).first.click()
-    expect(page.get_by_role("heading", name=re.compile("^Order "))).to_be_visible()
-    page.go_back()
-    expect(page.get_by_role("heading", name="Events")).to_be_visible()
+    follow_order(page, order_id)
+    step_back(page, "Events")
     expect(page.get_by_text('"orderId"').first).to_be_visible()
 
 
-def test_a_cancel_from_the_order_page_is_taken_back_and_the_next_one_stays(holdfast: Holdfast, page: Page) -> None:
+def test_a_cancel_from_the_order_page_is_undone_and_the_next_one_takes_effect(holdfast: Holdfast, page: Page) -> None:
     order_id = placed(holdfast)
 
     def cancel() -> None:
@@ -80,23 +72,25 @@ def test_a_cancel_from_the_order_page_is_taken_back_and_the_next_one_stays(holdf
         dialog = page.get_by_role("dialog")
         dialog.get_by_label("Reason").fill("Customer called")
         dialog.get_by_role("button", name="Cancel the order").click()
+        expect(dialog).to_be_hidden()
+
+    def recorded() -> list[tuple[str, str]]:
+        entries = holdfast.data("audit")["items"]
+        return [(entry["actor"], entry["action"]) for entry in entries if entry["target"] == f"order:{order_id}"]
 
     page.goto(f"{holdfast.console}/order?order={order_id}")
-    page.get_by_role("textbox", name="Your name").fill("olga")
-    page.get_by_role("textbox", name="Your name").press("Enter")
+    sign_in(page, "olga")
     cancel()
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text("Taken back by olga").first).to_be_visible()
     assert holdfast.order(order_id)["status"] == "CONFIRMED"
     cancel()
     expect(page.get_by_role("button", name="Undo")).to_be_visible()
-    eventually(lambda: holdfast.order(order_id)["status"] == "CANCELLED", seconds=30)
-    entries = httpx.get(f"{holdfast.api}/api/v1/audit").json()["data"]["items"]
-    done = [(entry["actor"], entry["action"]) for entry in entries if entry["target"] == f"order:{order_id}"]
-    assert done == [("olga", "CANCEL_ORDER"), ("olga", "UNDO")]
+    eventually(lambda: holdfast.order(order_id)["status"] == "CANCELLED")
+    eventually(lambda: recorded() == [("olga", "CANCEL_ORDER"), ("olga", "UNDO")])
 
 
-def test_dead_letters_of_one_cause_are_replayed_with_a_result_each(holdfast: Holdfast, page: Page) -> None:
+def test_dead_letters_of_one_cause_are_replayed_with_one_result_for_each(holdfast: Holdfast, page: Page) -> None:
     known = [placed(holdfast) for _ in range(3)]
     reason = "UnknownOrder: an order of this drill is not known"
     with opened(holdfast.database_url) as database:
@@ -114,14 +108,10 @@ def test_dead_letters_of_one_cause_are_replayed_with_a_result_each(holdfast: Hol
     expect(page.get_by_text("Ended, not all confirmed")).to_be_visible()
     page.get_by_role("button", name="Item list").first.click()
     expect(page).to_have_url(re.compile("operation="))
-    (operation,) = [
-        one
-        for one in httpx.get(f"{holdfast.api}/api/v1/bulk-jobs").json()["data"]["items"]
-        if one["verb"] == "replay_event"
-    ]
-    # The orders were confirmed long ago: their handlers ran and changed nothing, and nothing else is claimed.
-    assert operation["ledger"] == {"RECORDED": 3, "FAILED": 1}
-    (dead_letter,) = httpx.get(f"{holdfast.api}/api/v1/dead-letters").json()["data"]["items"]
+    (job,) = (job for job in holdfast.data("bulk-jobs")["items"] if job["verb"] == "replay_event")
+    # The orders are confirmed already: their handlers ran and changed nothing.
+    assert job["ledger"] == {"RECORDED": 3, "FAILED": 1}
+    (dead_letter,) = holdfast.data("dead-letters")["items"]
     assert (dead_letter["id"], dead_letter["attempts"]) == ("DL-3", 9)
 
 
@@ -131,22 +121,17 @@ def test_escape_closes_the_work_area_right_after_its_claim_button_was_replaced(h
     case = page.get_by_role("dialog")
     case.get_by_role("button", name="Claim").click()
     expect(case.get_by_role("button", name="Hand back")).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(case).to_be_hidden()
+    dismiss(page)
     expect(page).not_to_have_url(re.compile(review_id))
 
 
-def test_what_asks_for_something_is_off_as_soon_as_the_database_is_away_and_typed_text_stays(
-    tmp_path: Path, page: Page
-) -> None:
+def test_actions_are_disabled_without_the_database_and_typed_text_stays(tmp_path: Path, page: Page) -> None:
     with seeded_console(tmp_path) as console:
-        file, away = tmp_path / "console.db", tmp_path / "away.db"
         page.goto(f"{console}/reviews")
         next_case = page.get_by_role("button", name="Next unclaimed")
         expect(next_case).to_be_enabled()
-        file.rename(away)
-        expect(next_case).to_be_disabled()
-        away.rename(file)
+        with database_away(tmp_path):
+            expect(next_case).to_be_disabled()
         expect(next_case).to_be_enabled()
 
         page.goto(f"{console}/order?order=ORD-1002")
@@ -155,9 +140,8 @@ def test_what_asks_for_something_is_off_as_soon_as_the_database_is_away_and_type
         reason, do = dialog.get_by_label("Reason"), dialog.get_by_role("button", name="Cancel the order")
         reason.fill("the customer ca")
         expect(do).to_be_enabled()
-        file.rename(away)
-        expect(do).to_be_disabled()
-        expect(reason).to_have_value("the customer ca")
-        away.rename(file)
+        with database_away(tmp_path):
+            expect(do).to_be_disabled()
+            expect(reason).to_have_value("the customer ca")
         expect(do).to_be_enabled()
         expect(reason).to_have_value("the customer ca")

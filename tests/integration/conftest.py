@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.messaging.jetstream import Connection
+from services.messaging.jetstream import Connection, ensure_streams
 from state.engine.database import Database, opened
 from tests.support.nats_connection import connect
 from tests.support.nats_server import NatsServer
@@ -40,6 +40,11 @@ async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
     opened = await connect([nats_server.url], name="test")
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def streams(connection: Connection) -> dict[str, str]:
+    return await ensure_streams(connection.js)
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,7 @@ from services.domain.orders.events import CONFIRMED
 from services.messaging.parked_events import ATTEMPTS
 from state.engine.failures import is_of_database
 from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced
-from tests.integration.test_jetstream_consumer import (
-    Desk,
-    consuming,
-    fail,
-    streams,  # noqa: F401 - a fixture
-)
-from tests.integration.test_parked_events import World, delivery
+from tests.support.consumers import Desk, ParkingWorld, consuming, delivery, fail
 from tests.support.nats_server import eventually
 
 
@@ -101,7 +95,7 @@ async def test_an_event_is_set_aside_and_not_buried_by_a_process_that_does_not_k
 
 
 async def test_a_parked_event_that_only_the_database_fails_is_put_off_and_never_given_up(shop):
-    world = World(shop)
+    world = ParkingWorld(shop)
     order = await shop.place()
     assert await world.parking.set_aside(delivery(order.order_id), "RuntimeError: no luck")
     world.fails = lambda _: (_ for _ in ()).throw(of_database())

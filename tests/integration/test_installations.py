@@ -15,7 +15,7 @@ from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.jetstream import INVENTORY_EVENTS, Connection, ensure_streams
 from state import leases
 from state.engine.database import Database
-from tests.integration.test_state_queries import START
+from tests.support.fakes import START
 from tests.support.nats_server import eventually
 
 SUBJECT = events.CONFIRMED

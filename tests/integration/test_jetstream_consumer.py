@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
 
-from services.domain.orders.events import CONFIRMATION_FAILED, CONFIRMED, LOW_STOCK
+from services.domain.orders.events import CONFIRMED, LOW_STOCK
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import PoisonEvent
 from services.messaging.jetstream import Connection, ensure_streams
+from tests.support.consumers import DURABLE, STREAM, Desk, consuming, fail
 from tests.support.nats_connection import connect
 from tests.support.nats_server import NatsServer, eventually
-
-STREAM, DURABLE = "INVENTORY_EVENTS", "order-service"
-
-
-class Desk:
-    """Records what a consumer hands over; its answers are set by the test."""
-
-    def __init__(self) -> None:
-        self.deliveries: list[Delivery] = []
-        self.dead: list[tuple[Delivery, str]] = []
-        self.outcomes: Counter[tuple[str, str]] = Counter()
-        self.answer: Callable[[Delivery], None] = lambda _: None
-        self.bury: Callable[[Delivery], None] = lambda _: None
-
-    async def handle(self, delivery: Delivery) -> None:
-        self.deliveries.append(delivery)
-        self.answer(delivery)
-
-    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
-        self.bury(delivery)
-        self.dead.append((delivery, reason))
-
-    def count(self, subject: str, outcome: str) -> None:
-        self.outcomes[subject, outcome] += 1
-
-    @property
-    def payloads(self) -> list[bytes]:
-        return [delivery.payload for delivery in self.deliveries]
 
 
 @pytest.fixture
@@ -52,40 +22,9 @@ def desk() -> Desk:
     return Desk()
 
 
-@pytest.fixture
-async def streams(connection: Connection) -> dict[str, str]:
-    return await ensure_streams(connection.js)
-
-
-@asynccontextmanager
-async def consuming(connection: Connection, desk: Any, **options: Any) -> AsyncIterator[PullConsumer]:
-    consumer = PullConsumer(
-        connection,
-        **{
-            "stream": STREAM,
-            "durable": DURABLE,
-            "subjects": [CONFIRMED, CONFIRMATION_FAILED],
-            "handle": desk.handle,
-            "dead_letter": desk.dead_letter,
-            "on_outcome": desk.count,
-            "delays_seconds": (0.05,),
-            **options,
-        },
-    )
-    running = asyncio.create_task(consumer.run())
-    yield consumer
-    consumer.stop()
-    async with asyncio.timeout(10):
-        await running
-
-
 async def unsettled(connection: Connection) -> int:
     info = await connection.js.consumer_info(STREAM, DURABLE)
     return (info.num_ack_pending or 0) + (info.num_pending or 0)
-
-
-def fail(*_: Any) -> None:
-    raise RuntimeError("no luck")
 
 
 def poison(*_: Any) -> None:

@@ -2,87 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import asynccontextmanager
 from datetime import timedelta
 
-import orjson
 import pytest
-from sqlalchemy import func, select
 
 from services.domain.orders.events import CONFIRMED
 from services.domain.orders.model import OrderStatus
-from services.messaging.consumer import Delivery, PullConsumer
+from services.messaging.consumer import Delivery
 from services.messaging.durable_consumer import MAX_UNSETTLED
-from services.messaging.envelope import NotYet, PoisonEvent, decode, place_in_stream
+from services.messaging.envelope import PoisonEvent
 from services.messaging.jetstream import ensure_streams
-from services.messaging.parked_events import ATTEMPTS, WAIT_FOR_ORDER, EventParking
-from services.orders.inventory_events import EARLY
-from state import dead_letters
-from state.tables import parked_events as table
+from services.messaging.parked_events import ATTEMPTS, WAIT_FOR_ORDER
+from tests.support.consumers import STREAM, ParkingWorld, delivery
 from tests.support.nats_server import eventually
-
-STREAM = "INVENTORY_EVENTS"
-
-
-class World:
-    """A shop with its parking; ``order`` records what became of each delivery, in the order of the outcomes."""
-
-    def __init__(self, shop, **options):
-        self.shop = shop
-        self.fails = lambda event: False
-        self.ends: list[tuple[str, str]] = []
-        self.parking = EventParking(
-            shop.real_database, shop.clock, shop.dead_letters, self.apply_event, early=EARLY,
-            on_outcome=lambda subject, outcome: self.ends.append((subject, outcome)), randomness=lambda: 0.5, **options,
-        )  # fmt: skip
-
-    async def apply_event(self, event):
-        if self.fails(event):
-            raise RuntimeError("no luck")
-        return await self.shop.inbound.handle(event)
-
-    async def apply(self, delivery: Delivery) -> None:
-        place = place_in_stream(delivery.stream, delivery.incarnation, delivery.stream_seq)
-        event = decode(delivery.payload, subject=delivery.subject, headers=delivery.headers, fallback_id=place)
-        try:
-            self.ends.append((event.data["orderId"], await self.apply_event(event)))
-        except NotYet as error:
-            await self.parking.wait_for_order(delivery, str(error))
-            self.ends.append((event.data["orderId"], "parked"))
-
-    async def bury(self, delivery, reason):
-        await self.shop.dead_letters.keep(
-            stream=delivery.stream, incarnation=delivery.incarnation, stream_seq=delivery.stream_seq,
-            subject=delivery.subject, payload=delivery.payload, headers=delivery.headers, reason=reason, attempts=1,
-        )  # fmt: skip
-
-    @asynccontextmanager
-    async def consuming(self, connection):
-        consumer = PullConsumer(
-            connection, stream=STREAM, durable="order-service", subjects=[CONFIRMED], handle=self.apply,
-            dead_letter=self.bury, set_aside=self.parking.set_aside,
-        )  # fmt: skip
-        running = asyncio.create_task(consumer.run())
-        yield
-        consumer.stop()
-        await running
-
-    async def parked(self):
-        return await self.shop.real_database.read(lambda c: c.scalar(select(func.count()).select_from(table)))
-
-    async def dead_letters(self):
-        return await self.shop.real_database.read(dead_letters.page)
 
 
 @pytest.fixture
 def world(shop):
-    return World(shop)
-
-
-def delivery(order_id="later", reservation_id="reservation-1", seq=1, **more):
-    payload = orjson.dumps({"orderId": order_id, "reservationId": reservation_id, **more})
-    return Delivery(CONFIRMED, payload, {}, STREAM, seq, 1, False, "2026-01-01T00:00:00+00:00")
+    return ParkingWorld(shop)
 
 
 async def publish(connection, deliveries):
@@ -192,7 +129,7 @@ async def test_a_delivery_that_comes_again_is_parked_once_and_one_of_another_str
 
 
 async def test_a_full_table_and_a_large_event_go_to_the_dead_letters_at_once(shop):
-    world = World(shop, limit=2)
+    world = ParkingWorld(shop, limit=2)
     with pytest.raises(PoisonEvent, match="is not known"):
         await world.apply(delivery(note="x" * 70_000))
     for seq in (1, 2):
