@@ -19,9 +19,14 @@ write_into_memory()
 load_profile()
 
 
+SLOW_SECONDS = 400
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """See ``make test``: its calls leave no test out, and run none twice."""
+    """Give slow tests more time, and check the marks by which ``make test`` runs every test once."""
     for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
         if item.get_closest_marker("alone") and not item.get_closest_marker("slow"):
             raise pytest.UsageError(f"{item.nodeid}: what is marked alone has to be marked slow as well")
 

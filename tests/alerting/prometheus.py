@@ -17,7 +17,7 @@ from services.base.addresses import free_port
 from tests.chaos.stack import until
 from tests.support.children import MORTAL
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 class Server:

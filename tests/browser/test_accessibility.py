@@ -13,7 +13,7 @@ from tests.browser.settled import rest, settle
 from tests.browser.steps import dismiss, open_page
 from tests.browser.views import TITLES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 SECTIONS = ("Monitor", "Work", "Team", "Sandbox")
 LINKS = tuple(TITLES.values())

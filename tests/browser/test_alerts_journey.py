@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.product import QUICK_SETTINGS, Holdfast, eventually, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 NAME, BREAKER = "InventoryCircuitBreakerOpen", "inventoryServiceReleaser"
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.product import Holdfast, eventually, running
 from tests.browser.steps import expect_order_links, expect_title, follow, follow_order, sign_in, step_back
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 SETTINGS = {
     "SANDBOX_TRAFFIC": "0",

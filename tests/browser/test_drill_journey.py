@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.product import Holdfast, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 SETTINGS = {
     "SANDBOX_TRAFFIC": "8",

@@ -24,7 +24,7 @@ from tests.browser.steps import expect_title, open_page
 from tests.browser.views import PAGES, TITLES
 from tests.support import seed_console
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 
 WIDE: ViewportSize = {"width": 1440, "height": 1000}
 PHONE: ViewportSize = {"width": 390, "height": 844}

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.product import Holdfast, eventually, flagged
 from tests.browser.steps import expect_title, follow_order
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 
 def test_an_order_placed_by_the_api_appears_in_the_open_console_and_is_confirmed(

@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.product import Holdfast, eventually, running
 from tests.browser.steps import follow, sign_in
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 SETTINGS = {
     "SANDBOX_TRAFFIC": "0",

@@ -19,7 +19,7 @@ from tests.browser.steps import expect_order_links
 from tests.support.openmetrics_history import LENGTH, half_hour
 from tests.support.prometheus_server import PrometheusServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
 END = START + LENGTH

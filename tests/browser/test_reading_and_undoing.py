@@ -17,7 +17,7 @@ from tests.browser.product import Holdfast, eventually, flagged
 from tests.browser.seeded import database_away, seeded_console
 from tests.browser.steps import dismiss, follow_order, sign_in, step_back
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 
 def placed(holdfast: Holdfast) -> str:

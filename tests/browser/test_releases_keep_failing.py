@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.product import Holdfast, eventually, running
 from tests.browser.steps import dismiss, press_shortcut
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 SETTINGS = {
     "SANDBOX_TRAFFIC": "0",

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.product import Holdfast, eventually, flagged
 from tests.browser.steps import dismiss, press_shortcut, sign_in
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 
 def recorded(holdfast: Holdfast, review_id: str) -> list[tuple[str, str, str | None]]:

@@ -13,7 +13,7 @@ from state.engine.database import opened
 from tests.browser.product import Holdfast, eventually
 from tests.browser.steps import follow
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 
 def undeliverable(holdfast: Holdfast, order_id: str) -> tuple[int, int]:

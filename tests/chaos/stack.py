@@ -32,7 +32,7 @@ CONSOLE = ("-m", "streamlit", "run", "app.py", "--server.headless=true")
 HEADLESS = ("-m", "services", "worker")
 REPLICATED = ("-m", "tests.chaos.replicated")
 
-START_SECONDS = 40.0
+START_SECONDS = 90.0
 STOP_SECONDS = 10.0
 """How long everything may take to end. Source: contract 1."""
 

@@ -28,7 +28,6 @@ DRAIN_SECONDS = 100.0
 """The claims of a worker that was killed end within half a minute; what it left is then taken up by the next."""
 
 
-@pytest.mark.timeout(240)
 async def test_kills_in_the_middle_of_traffic_lose_nothing(tmp_path: Path) -> None:
     async with live_stack(tmp_path, CONSOLE) as stack, Customers(stack.api_url, per_second=60, seed=1) as customers:
         closing = asyncio.Event()
@@ -60,7 +59,6 @@ async def kill_at_bad_moments(stack: LiveStack, random_source: random.Random) ->
     return Counter(victims)
 
 
-@pytest.mark.timeout(180)
 async def test_the_whole_stack_ends_within_ten_seconds_and_goes_on_where_it_was(tmp_path: Path) -> None:
     async with live_stack(tmp_path, CONSOLE) as stack, Customers(stack.api_url, per_second=40, seed=2) as customers:
         closing = asyncio.Event()

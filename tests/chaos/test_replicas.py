@@ -37,7 +37,6 @@ def test_a_long_soak_of_replicas_meets_what_a_single_worker_meets_and_more(serve
     assert set(KINDS) <= kinds
 
 
-@pytest.mark.timeout(400)
 async def test_two_workers_lose_nothing_whoever_of_them_dies_and_when(tmp_path: Path, server: PostgresServer) -> None:
     by_kind: dict[str, Fault] = {fault.kind: fault for fault in replica_faults(server)}
     steps = [Step(by_kind[kind], 1.0, 1.5) for kind in (*KINDS, f"SIGSTOP {SECOND}", *KINDS[:3])]

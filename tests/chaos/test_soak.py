@@ -88,7 +88,6 @@ async def test_an_order_is_unsettled_from_its_acknowledgement_until_it_is_confir
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 async def test_a_short_soak_finds_nothing(tmp_path: Path) -> None:
     steps = plan(random.Random(SEED), SECONDS, BRISK)
     report = await soak(tmp_path, steps, seed=SEED, tell=print)

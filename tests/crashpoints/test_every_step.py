@@ -21,7 +21,7 @@ from tests.crashpoints.scenarios import SCENARIOS, Scenario, Visit
 from tests.crashpoints.seams import AFTER, BEFORE, Point, points_in
 from tests.support.nats_server import is_running
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 LANES = 3
 """Each spends most of its time waiting."""

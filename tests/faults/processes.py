@@ -15,7 +15,7 @@ import httpx
 from services.base.addresses import free_port
 from tests.chaos.stack import HASTE, ROOT
 
-START_SECONDS = 40.0
+START_SECONDS = 90.0
 STOP_SECONDS = 10.0
 
 

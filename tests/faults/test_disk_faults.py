@@ -31,7 +31,7 @@ from tests.support.orders_harness import OrdersHarness
 WAIT_SECONDS = 7.0
 """The busy_timeout of five seconds, whoever waits before; and some more."""
 
-REST_SECONDS = 15.0
+REST_SECONDS = 60.0
 
 slow = pytest.mark.slow
 

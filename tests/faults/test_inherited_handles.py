@@ -13,7 +13,7 @@ import pytest
 
 from tests.chaos.stack import CONSOLE, HEADLESS, LiveStack
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 SHAREABLE = ("socket:", "pipe:")
 """What has a number of its own in the kernel, the same in every process that has it open."""

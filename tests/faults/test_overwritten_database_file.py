@@ -27,7 +27,7 @@ from tests.faults.shop import MUG
 from tests.support.fakes import START
 
 Fault = Callable[[Path, Path], object]
-REST_SECONDS = 20.0
+REST_SECONDS = 60.0
 
 
 def put(key, payload="t"):

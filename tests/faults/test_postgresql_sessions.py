@@ -28,7 +28,7 @@ from tests.support.postgres_server import PostgresServer, conninfo_of
 pytestmark = [pytest.mark.slow]
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
-REST_SECONDS = 20.0
+REST_SECONDS = 60.0
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.faults.processes import wait_until, worker
 from tests.faults.shop import MUG
 from tests.support.fakes import START
 
-REST_SECONDS = 20.0
+REST_SECONDS = 60.0
 
 
 def put(key, payload="t"):
@@ -132,7 +132,7 @@ async def test_the_log_is_cut_once_its_long_reader_is_gone(path, monkeypatch):
             assert database.shorten_log() > 100_000
         began = time.monotonic()
         assert database.shorten_log() <= 100_000
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3
         assert log.stat().st_size <= 100_000
         await database.write(put("after"))
     finally:

@@ -29,7 +29,7 @@ from tests.support.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.slow
 
-REST_SECONDS = 20.0
+REST_SECONDS = 60.0
 END_SECONDS = 5.0
 """Of a worker alone; all of Holdfast has ten. Source: contract 1."""
 

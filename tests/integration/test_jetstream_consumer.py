@@ -76,7 +76,7 @@ async def test_redelivery_waits_for_the_delay(connection: Connection, desk: Desk
     await connection.js.publish(CONFIRMED, b"one")
     async with consuming(connection, desk, delays_seconds=(0.3,), attempts=2, randomness=lambda: 0.5):
         await eventually(lambda: bool(desk.dead))
-    assert 0.29 < times[1] - times[0] < 1.0
+    assert times[1] - times[0] > 0.29
 
 
 @pytest.mark.usefixtures("streams")

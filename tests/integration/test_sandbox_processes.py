@@ -18,7 +18,7 @@ from services.base.addresses import free_port
 from tests.support.nats_server import eventually
 
 ROOT = Path(__file__).parents[2]
-END_SECONDS = 2.0
+END_SECONDS = 10.0
 
 INVENTORY = "services.sandbox.inventory_service"
 PAYMENTS = "services.sandbox.payment_gateway"

@@ -171,7 +171,7 @@ async def test_stopping_many_stubborn_children_takes_no_longer_than_allowed(tmp_
     pids = [status.pid or 0 for status in supervisor.status()]
     began = asyncio.get_running_loop().time()
     await supervisor.stop()
-    assert asyncio.get_running_loop().time() - began < 2.5
+    assert asyncio.get_running_loop().time() - began < 4.0
     assert not any(map(is_running, pids))
 
 

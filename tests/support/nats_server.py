@@ -10,7 +10,7 @@ from pathlib import Path
 from services.base.supervisor import Child
 from services.messaging.embedded import EmbeddedNats
 
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 45.0
 
 
 async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:

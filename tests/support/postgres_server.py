@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 from state.engine.database import Database
 from state.schema import migrate
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 SUPERUSER = "holdfast"
 TEMPLATE = "holdfast_template"
 

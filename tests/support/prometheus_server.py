@@ -12,7 +12,7 @@ import httpx
 from services.base.addresses import free_port
 from tests.support.children import MORTAL, end
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 class PrometheusMissing(RuntimeError):
