@@ -70,7 +70,7 @@ async def evaluations_firing(server: Server, name: str) -> float:
     return float(found[0]["value"][1]) if found else 0.0
 
 
-async def test_refusals_and_failing_steps_are_told_everywhere_and_outlive_the_worker(tmp_path: Path) -> None:
+async def test_refusals_and_failing_steps_are_reported_everywhere_and_outlive_the_worker(tmp_path: Path) -> None:
     with pager() as ours, pager() as theirs:
         async with (
             live_stack(tmp_path, HEADLESS, **SHORT, ALERT_WEBHOOK_URL=ours.url) as stack,

@@ -37,7 +37,7 @@ def test_a_long_soak_of_replicas_meets_what_a_single_worker_meets_and_more(serve
     assert set(KINDS) <= kinds
 
 
-async def test_two_workers_lose_nothing_whoever_of_them_dies_and_when(tmp_path: Path, server: PostgresServer) -> None:
+async def test_two_workers_lose_nothing_whichever_of_them_dies_and_when(tmp_path: Path, server: PostgresServer) -> None:
     by_kind: dict[str, Fault] = {fault.kind: fault for fault in replica_faults(server)}
     steps = [Step(by_kind[kind], 1.0, 1.5) for kind in (*KINDS, f"SIGSTOP {SECOND}", *KINDS[:3])]
     report = await soak(tmp_path, steps, seed=3, tell=print, database_url=server.new_database())

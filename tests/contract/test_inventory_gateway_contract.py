@@ -96,7 +96,7 @@ def lines(quantity: int) -> tuple[Line, ...]:
     return (Line("p", "v", quantity),)
 
 
-async def test_a_check_says_what_is_available_and_holds_nothing(gateway, trail):
+async def test_a_check_shows_what_is_available_and_reserves_nothing(gateway, trail):
     assert [(await gateway.check_availability(lines(n), trail)).available for n in (5, 6, 5)] == [True, False, True]
 
 

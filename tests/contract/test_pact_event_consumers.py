@@ -227,27 +227,27 @@ CREATED = about_order(events.ORDER_CREATED, reservationId=identifier(RESERVATION
 MESSAGE_ID = {"Nats-Msg-Id": identifier(EVENT_ID)}
 
 
-def test_a_created_order_is_valid_when_its_items_are_held(from_holdfast, stockroom):
+def test_a_created_order_is_valid_when_its_items_are_reserved(from_holdfast, stockroom):
     holding(stockroom, NOTEBOOKS)
     event = promised(events.ORDER_CREATED, CREATED)
     assert from_holdfast.hear(events.ORDER_CREATED, event, carried_out_by(stockroom), **MESSAGE_ID) == "valid"
     assert stockroom.published() == []
 
 
-def test_a_created_order_is_a_mismatch_when_other_items_are_held(from_holdfast, stockroom):
+def test_a_created_order_is_a_mismatch_when_other_items_are_reserved(from_holdfast, stockroom):
     holding(stockroom, PENS)
     event = promised(events.ORDER_CREATED, CREATED)
     assert from_holdfast.hear(events.ORDER_CREATED, event, carried_out_by(stockroom), **MESSAGE_ID) == "mismatch"
     assert stockroom.published_types() == [events.CONFIRMATION_FAILED]
 
 
-def test_held_stock_is_deducted_when_its_confirmation_is_requested(from_holdfast, held):
+def test_reserved_stock_is_deducted_when_its_confirmation_is_requested(from_holdfast, held):
     event = promised(events.CONFIRM_REQUESTED, OF_ORDER)
     assert from_holdfast.hear(events.CONFIRM_REQUESTED, event, carried_out_by(held), **MESSAGE_ID) == "confirmed"
     assert [held.columns(line) for line in LINES] == [(398, 0), (239, 0)]
 
 
-def test_held_stock_is_released_when_the_order_is_cancelled(from_holdfast, held):
+def test_reserved_stock_is_released_when_the_order_is_cancelled(from_holdfast, held):
     event = promised(events.ORDER_CANCELLED, about_order(events.ORDER_CANCELLED, reason=text("CUSTOMER_CANCELLED")))
     assert from_holdfast.hear(events.ORDER_CANCELLED, event, carried_out_by(held), **MESSAGE_ID) == "released"
     assert [held.columns(line) for line in LINES] == [(400, 0), (240, 0)]

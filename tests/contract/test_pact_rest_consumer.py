@@ -81,7 +81,7 @@ def test_a_cart_that_is_in_stock_is_available(inventory):
     assert inventory.outcomes == [SUCCESS]
 
 
-def test_a_cart_with_a_short_line_is_not_available_and_says_which(inventory):
+def test_a_cart_with_a_short_line_is_not_available_and_shows_which(inventory):
     check = inventory.upon(
         "a check of a cart with a short line",
         "check-availability",
@@ -109,7 +109,7 @@ def test_stock_that_is_there_is_reserved(inventory):
     assert inventory.outcomes == [SUCCESS]
 
 
-def test_a_reservation_asked_for_again_is_answered_as_before(inventory):
+def test_a_reservation_requested_again_is_answered_as_before(inventory):
     reserve = inventory.upon(
         "a reservation asked for again",
         "reserve",
@@ -145,7 +145,7 @@ def test_a_shortage_is_refused_with_every_short_line(inventory):
     assert inventory.outcomes == [REJECTED]
 
 
-def test_other_items_for_an_order_that_holds_some_are_refused(inventory):
+def test_other_items_for_an_order_with_reserved_items_are_refused(inventory):
     reserve = inventory.upon(
         "a reservation of other items than the order holds",
         "reserve",

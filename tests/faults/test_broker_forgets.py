@@ -166,7 +166,7 @@ async def test_a_store_that_was_wiped_is_filled_again(server, connection, databa
         await eventually(answered(connection, here, b"after"))
 
 
-async def test_missing_streams_are_noticed_without_traffic_and_said_while_they_cannot_be_made(connection, database):
+async def test_missing_streams_are_noticed_without_traffic_and_reported_while_they_cannot_be_made(connection, database):
     topology = Topology(connection, EventRecovery(database, timedelta(seconds=30), lambda: None).streams_made)
     assert topology.problem is not None
     await topology.watch()

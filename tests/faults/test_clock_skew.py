@@ -28,7 +28,7 @@ def ahead(shop):
     return shop
 
 
-async def test_a_hold_that_looks_ended_when_it_comes_makes_the_order_wait_with_the_reason(behind):
+async def test_a_reservation_that_looks_ended_when_it_comes_makes_the_order_wait_with_the_reason(behind):
     order = await behind.place()
     assert (order.status, order.payment_status) == ("PENDING_INVENTORY", "NONE")
     assert order.due_at is not None
@@ -38,7 +38,7 @@ async def test_a_hold_that_looks_ended_when_it_comes_makes_the_order_wait_with_t
     assert behind.payments.calls == []
 
 
-async def test_it_is_asked_for_again_ever_more_rarely_and_then_left_to_a_person(behind):
+async def test_it_is_requested_again_ever_more_rarely_and_then_left_to_a_person(behind):
     order = await behind.place()
     waits = []
     while order.due_at is not None:
@@ -86,7 +86,7 @@ async def test_a_service_that_is_ahead_changes_nothing_for_an_order_that_goes_th
     assert order.reservation_expires_at == START + HOUR + timedelta(seconds=RESERVATION_SECONDS)
 
 
-async def test_a_hold_that_only_seems_to_last_is_taken_anew_before_a_late_payment(ahead):
+async def test_a_reservation_that_only_seems_to_last_is_taken_anew_before_a_late_payment(ahead):
     ahead.payments.fail(CAPTURE, PaymentFault.LOST_BEFORE)
     order = await ahead.place()
     assert order.payment_status == "UNKNOWN"
@@ -99,7 +99,7 @@ async def test_a_hold_that_only_seems_to_last_is_taken_anew_before_a_late_paymen
     assert (await ahead.order(order.order_id)).status == "CONFIRMED"
 
 
-async def test_nobody_is_charged_when_that_hold_cannot_be_had_again(ahead):
+async def test_nobody_is_charged_when_that_reservation_cannot_be_had_again(ahead):
     ahead.payments.fail(CAPTURE, PaymentFault.LOST_BEFORE)
     order = await ahead.place()
     ahead.clock.advance(RESERVATION_SECONDS + 60)
@@ -109,21 +109,21 @@ async def test_nobody_is_charged_when_that_hold_cannot_be_had_again(ahead):
     assert [state for state in ahead.payments.states.values() if state == "CAPTURED"] == []
 
 
-async def test_a_young_hold_is_not_taken_anew(ahead):
+async def test_a_young_reservation_is_not_taken_anew(ahead):
     ahead.payments.fail(CAPTURE, PaymentFault.LOST_BEFORE)
     order = await ahead.place()
     assert (await ahead.sweep_when_due(order.order_id)).status == "PLACED"
     assert [name for name, _ in ahead.inventory.calls] == [InventoryCall.CHECK_AVAILABILITY, InventoryCall.RESERVE]
 
 
-async def test_a_confirmation_from_the_future_is_recorded_as_it_says(ahead):
+async def test_a_confirmation_from_the_future_is_recorded_with_its_own_time(ahead):
     order = await ahead.place()
     await ahead.deliver("inventory.confirmed", order, at=ahead.inventory.clock())
     order = await ahead.order(order.order_id)
     assert (order.status, order.confirmed_at) == ("CONFIRMED", START + HOUR)
 
 
-async def test_a_payment_that_never_comes_off_reaches_a_person_although_the_hold_is_renewed_each_time(shop):
+async def test_a_payment_that_never_comes_off_reaches_a_person_although_the_reservation_is_renewed_each_time(shop):
     shop.inventory.ttl_seconds = 100
     shop.payments.fail(CAPTURE, *[PaymentFault.LOST_BEFORE] * 20)
     order = await shop.place()

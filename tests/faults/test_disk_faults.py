@@ -161,7 +161,7 @@ def test_a_disk_that_fills_up_while_orders_run_loses_nothing_that_was_acknowledg
 # ----------------------------------------------------------------- the writer by itself
 
 
-async def test_everybody_who_shares_a_commit_with_a_full_disk_is_told_of_the_disk(shop: OrdersHarness):
+async def test_every_caller_that_shares_a_commit_with_a_full_disk_gets_the_error_of_the_disk(shop: OrdersHarness):
     limit_pages(shop, 1)
     ends = await asyncio.gather(
         *(shop.place(metadata={"note": "x" * 200_000}) for _ in range(4)), return_exceptions=True
@@ -192,7 +192,7 @@ async def test_a_lock_that_outlasts_our_patience_is_an_error_of_the_database_and
     assert (await shop.place()).status == "PLACED"
 
 
-async def test_whoever_comes_while_the_lock_is_waited_for_waits_no_longer_than_the_first(
+async def test_a_caller_queued_behind_the_lock_waits_no_longer_than_the_first(
     shop: OrdersHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     groups: list[int] = []

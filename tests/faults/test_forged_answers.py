@@ -160,7 +160,7 @@ async def outcomes(shop: Shop, order_id: str, operation: str) -> set[str]:
 
 
 @pytest.mark.parametrize("forge", OUTAGES.values(), ids=OUTAGES)
-async def test_an_answer_that_is_none_makes_the_order_wait_and_is_asked_for_again(
+async def test_an_answer_that_is_none_makes_the_order_wait_and_is_requested_again(
     shop: Shop, forger: Forger, inventory: Service, forge: Forge
 ) -> None:
     forger.forge(InventoryCall.RESERVE, forge)

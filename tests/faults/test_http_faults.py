@@ -164,7 +164,7 @@ async def test_no_address_of_the_service_is_told_to_the_customer(struck: Struck)
 
 
 @each_kind
-async def test_a_check_that_fails_to_the_end_refuses_the_order_and_nothing_is_held(
+async def test_a_check_that_fails_to_the_end_refuses_the_order_and_nothing_is_reserved(
     shop: Shop, struck: Struck, inventory: Service, fault: str
 ) -> None:
     struck.strike(InventoryCall.CHECK_AVAILABILITY, fault)
@@ -177,9 +177,7 @@ async def test_a_check_that_fails_to_the_end_refuses_the_order_and_nothing_is_he
 
 
 @each_kind
-async def test_a_reservation_that_is_repeated_is_one_hold(
-    shop: Shop, struck: Struck, inventory: Service, fault: str
-) -> None:
+async def test_a_repeated_reservation_is_made_once(shop: Shop, struck: Struck, inventory: Service, fault: str) -> None:
     struck.strike(InventoryCall.RESERVE, fault, times=1)
     order = await place(shop)
     assert order.status == "PLACED"
@@ -189,7 +187,7 @@ async def test_a_reservation_that_is_repeated_is_one_hold(
 
 
 @each_kind
-async def test_an_order_whose_reservation_is_unknown_waits_uncharged_and_is_placed_with_one_hold(
+async def test_an_order_whose_reservation_is_unknown_waits_uncharged_and_is_placed_with_one_reservation(
     shop: Shop, struck: Struck, inventory: Service, fault: str
 ) -> None:
     struck.strike(InventoryCall.RESERVE, fault)
@@ -206,7 +204,7 @@ async def test_an_order_whose_reservation_is_unknown_waits_uncharged_and_is_plac
 
 
 @each_kind
-async def test_a_hold_of_unknown_fate_is_given_back_when_the_order_is_cancelled(
+async def test_a_reservation_of_unknown_fate_is_given_back_when_the_order_is_cancelled(
     shop: Shop, struck: Struck, inventory: Service, fault: str
 ) -> None:
     struck.strike(InventoryCall.RESERVE, fault)
@@ -228,7 +226,7 @@ async def give_back(shop: Shop, order: Order, inventory: Service) -> None:
     assert states(inventory, order.order_id) == ["RELEASED"]
 
 
-async def test_a_reservation_that_arrives_after_its_release_holds_nothing(
+async def test_a_reservation_that_arrives_after_its_release_reserves_nothing(
     shop: Shop, struck: Struck, inventory: Service, inventory_proxy: TcpProxy, transport: AiohttpTransport
 ) -> None:
     order_id = new_id()

@@ -59,7 +59,7 @@ def test_three_refused_orders_alarm_while_every_breaker_is_closed(service: Servi
     assert {breaker["state"] for breaker in items(service, "/api/v1/breakers")} == {"closed"}
 
 
-def test_the_answer_after_the_opening_call_says_that_the_breaker_is_open(service: Service) -> None:
+def test_the_answer_after_the_opening_call_shows_that_the_breaker_is_open(service: Service) -> None:
     for _ in range(VOLUME - checker(service)["calls"]):
         assert checker(service)["state"] == "closed"
         assert place(service) == 503

@@ -140,7 +140,7 @@ async def test_events_with_a_status_header_become_dead_letters_and_stop_nothing(
         wait_until(lambda: len(dead_letters_with(service, mark)) == 100, PATIENCE_SECONDS, service.log)
 
 
-async def test_a_thousand_events_of_foreign_orders_hold_no_confirmation_up(
+async def test_a_thousand_events_of_foreign_orders_delay_no_confirmation(
     service: Service, inventory: Service, nats_url: str
 ) -> None:
     with silent(inventory):

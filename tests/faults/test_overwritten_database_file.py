@@ -139,7 +139,7 @@ async def test_a_reader_alone_notices_it_too(path: Path) -> None:
             reader.close()
 
 
-def test_the_console_says_it_once_and_then_shows_what_was_restored(path: Path) -> None:
+def test_the_console_reports_it_once_and_then_shows_what_was_restored(path: Path) -> None:
     source = Source(f"sqlite:///{path}")
     source.write(put("before"))
     copy = backup(path)
@@ -272,7 +272,7 @@ def place(service, order_id):
 
 
 @pytest.mark.slow
-def test_a_worker_says_that_its_file_was_overwritten_and_goes_on_with_the_backup_after_a_restart(
+def test_a_worker_reports_that_its_file_was_overwritten_and_goes_on_with_the_backup_after_a_restart(
     tmp_path: Path, nats_url: str, inventory
 ) -> None:
     file = tmp_path / "var" / "holdfast.db"

@@ -67,7 +67,7 @@ def test_a_thousand_idle_connections_shut_nobody_out(starved: Service) -> None:
             connection.close()
 
 
-def test_half_requests_beyond_all_room_are_ended_and_told_in_the_log(starved: Service) -> None:
+def test_half_requests_beyond_all_room_are_ended_and_logged(starved: Service) -> None:
     """Each is given two seconds once others wait for room; the clients themselves never give up."""
     with ExitStack() as half:
         for _ in range(FILES + 44):

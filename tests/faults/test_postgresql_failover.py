@@ -166,7 +166,7 @@ def readiness(service):
     return reply.status_code, reply.json()["database"]
 
 
-def test_a_read_only_database_is_said_everywhere_and_left_within_seconds(tmp_path, url, nats_url, inventory):
+def test_a_read_only_database_is_reported_everywhere_and_left_within_seconds(tmp_path, url, nats_url, inventory):
     with pager() as receiver:
         addresses = {
             "DATABASE_URL": url,

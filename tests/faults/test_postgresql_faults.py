@@ -255,7 +255,7 @@ def addresses(proxy, postgres_url, nats_url, inventory):
     }
 
 
-def test_a_worker_without_its_database_says_so_and_takes_orders_again_when_it_is_back(tmp_path, addresses, proxy):
+def test_a_worker_without_its_database_reports_it_and_takes_orders_again_when_it_is_back(tmp_path, addresses, proxy):
     with worker(tmp_path, **addresses) as service:
         wait_until(lambda: readiness(service) == (200, True), REST_SECONDS, service.log)
         placed = [new_id() for _ in range(4)]

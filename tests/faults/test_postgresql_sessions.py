@@ -202,24 +202,24 @@ def stopped_with(done: subprocess.CompletedProcess[str], *words: str) -> bool:
     return done.returncode == 2 and len(lines) == 1 and all(word in lines[0] for word in ("DATABASE_URL: ", *words))
 
 
-def test_a_role_that_may_not_make_tables_is_told_in_one_line(tmp_path, postgres_server, role):
+def test_a_role_that_may_not_make_tables_is_reported_in_one_line(tmp_path, postgres_server, role):
     done = started(tmp_path, as_role(postgres_server.new_database(migrated=False), role))
     assert stopped_with(done, role, "GRANT"), done.stderr
 
 
-def test_a_role_that_may_not_use_the_tables_is_told_in_one_line(tmp_path, url, role):
+def test_a_role_that_may_not_use_the_tables_is_reported_in_one_line(tmp_path, url, role):
     done = started(tmp_path, as_role(url, role))
     assert stopped_with(done, role, "GRANT"), done.stderr
 
 
-def test_a_search_path_without_a_schema_is_told_in_one_line(tmp_path, postgres_server, role):
+def test_a_search_path_without_a_schema_is_reported_in_one_line(tmp_path, postgres_server, role):
     fresh = postgres_server.new_database(migrated=False)
     as_owner(fresh, f"ALTER ROLE {role} SET search_path = nowhere")
     done = started(tmp_path, as_role(fresh, role))
     assert stopped_with(done, "search_path"), done.stderr
 
 
-def test_a_database_of_another_encoding_is_told_in_one_line(tmp_path, postgres_server):
+def test_a_database_of_another_encoding_is_reported_in_one_line(tmp_path, postgres_server):
     fresh = postgres_server.new_database(migrated=False)
     name = "ascii_" + uuid4().hex[:8]
     as_owner(fresh, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")

@@ -159,7 +159,7 @@ def place(service, order_id):
 
 
 @pytest.mark.slow
-def test_a_worker_says_that_its_file_is_gone_and_ends_once_another_one_is_there(tmp_path, nats_url, inventory):
+def test_a_worker_reports_that_its_file_is_gone_and_ends_once_another_one_is_there(tmp_path, nats_url, inventory):
     file = tmp_path / "var" / "holdfast.db"
     addresses = {"NATS_URL": nats_url, "INVENTORY_SERVICE_URL": f"http://127.0.0.1:{inventory.port}"}
     with worker(tmp_path, **addresses) as service:

@@ -91,7 +91,7 @@ async def _moves(connection: Connection, subject: str, stream: str) -> bool:
     return True
 
 
-async def test_what_somebody_changes_at_the_broker_is_corrected_followed_and_told(
+async def test_what_another_program_changes_at_the_broker_is_corrected_followed_and_reported(
     tmp_path: Path, broker: NatsServer
 ) -> None:
     environment = {

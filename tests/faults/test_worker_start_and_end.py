@@ -137,7 +137,7 @@ def test_a_read_only_database_file_ends_the_start_with_one_line(
     assert "allowed: " in line
 
 
-def test_a_payment_that_hangs_does_not_hold_up_the_end_and_the_order_is_kept(
+def test_a_payment_that_hangs_does_not_delay_the_end_and_the_order_is_kept(
     tmp_path: Path, nats_url: str, inventory: Service
 ):
     inventory_url = f"http://127.0.0.1:{inventory.port}"

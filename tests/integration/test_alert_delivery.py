@@ -79,7 +79,7 @@ async def test_what_is_queued_is_sent_once_and_in_order(post: Post, desk: Pager)
     assert post.outcomes == ["sent"] * 3
 
 
-async def test_a_refusal_is_tried_again_after_growing_delays_and_holds_back_only_its_own_alert(
+async def test_a_refusal_is_tried_again_after_growing_delays_and_delays_only_its_own_alert(
     post: Post, desk: Pager
 ) -> None:
     desk.status = 503
@@ -187,7 +187,7 @@ async def test_the_queue_is_bounded_and_the_oldest_goes_first(post: Post) -> Non
     assert "waited" in (oldest.last_error or "")
 
 
-async def test_a_receiver_that_drips_its_answer_does_not_hold_up_the_others(
+async def test_a_receiver_that_drips_its_answer_does_not_delay_the_others(
     post: Post, desk: Pager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook, "TIMEOUT_SECONDS", 0.3)

@@ -290,7 +290,7 @@ async def test_an_acknowledgement_is_not_lost_when_the_alert_is_judged_at_the_sa
         assert (await site.the()).acknowledged_note == str(number)
 
 
-async def test_a_silence_holds_back_until_it_ends_by_itself(site: Site) -> None:
+async def test_a_silence_suppresses_until_it_ends_by_itself(site: Site) -> None:
     replica = site.replica("a")
     site.settings = Settings(alert_window=60_000)
     await site.dead_letter()
@@ -363,7 +363,7 @@ def posted(number: int = 0, ends_in: float | None = 240, **changes: Any) -> Rece
     return Received(**(values | changes))
 
 
-async def test_what_prometheus_posts_is_shown_sent_and_resolved_when_it_says_so(site: Site) -> None:
+async def test_what_prometheus_posts_is_shown_sent_and_resolved_by_its_posts(site: Site) -> None:
     replica = site.replica("a")
     for _ in range(2):
         assert await site.receiver.receive([posted()]) == 1

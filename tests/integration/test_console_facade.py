@@ -181,7 +181,7 @@ def test_a_write_to_a_database_that_is_away_is_refused_in_words(tmp_path: Path) 
     away.close()
 
 
-def test_a_server_that_does_not_answer_is_said_to_be_silent() -> None:
+def test_a_server_that_does_not_answer_is_reported_as_silent() -> None:
     source = Source("postgresql+psycopg://nobody@127.0.0.1:9/none")
     with pytest.raises(SourceUnavailable, match="does not answer"):
         source.read(lambda connection: connection)

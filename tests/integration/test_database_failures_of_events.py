@@ -26,7 +26,7 @@ AWAY = [of_database(), DatabaseOverloaded("full"), DatabaseClosed("closed"), Dat
 
 
 @pytest.mark.parametrize("error", AWAY, ids=lambda error: type(error).__name__)
-def test_what_says_nothing_of_the_work_is_told_apart_by_type_and_code(error):
+def test_failures_of_the_database_are_recognised_by_type_and_code(error):
     assert is_of_database(error)
 
 

@@ -97,7 +97,7 @@ async def publish(connection: Connection, *payloads: bytes, subject: str = CONFI
     ids=["other subject", "one of ours", "one more", "no filter", "gives up", "one at a time", "no metadata"],
 )
 @pytest.mark.parametrize("is_running", [True, False], ids=["while it runs", "at the next start"])
-async def test_a_durable_that_somebody_changed_is_corrected_and_said(
+async def test_a_durable_that_a_person_changed_is_corrected_and_reported(
     connection: Connection, caplog: pytest.LogCaptureFixture, values: dict[str, Any], said: str, is_running: bool
 ) -> None:
     clock = Clock()
@@ -152,7 +152,9 @@ async def test_what_a_changed_filter_hid_is_read_after_the_correction(
     assert found == ([b"hidden"] if is_running else [b"before", b"hidden"])
 
 
-async def test_a_durable_that_another_version_of_ours_made_is_changed_without_a_word(connection: Connection) -> None:
+async def test_a_durable_that_another_version_of_ours_made_is_changed_without_a_log_entry(
+    connection: Connection,
+) -> None:
     await Durable(connection, stream=STREAM, name=NAME, subjects=[CONFIRMED], ack_wait_seconds=5, owner="us").ensure()
     ours = durable(connection)
     await ours.ensure()
@@ -160,7 +162,7 @@ async def test_a_durable_that_another_version_of_ours_made_is_changed_without_a_
     assert (await connection.js.consumer_info(STREAM, NAME)).config.filter_subjects == sorted(SUBJECTS)
 
 
-async def test_a_durable_that_the_broker_refuses_to_change_is_said(connection: Connection) -> None:
+async def test_a_durable_that_the_broker_refuses_to_change_is_reported(connection: Connection) -> None:
     await connection.js.add_consumer(STREAM, config(NAME, ack_policy=AckPolicy.NONE, max_deliver=None))
     ours = durable(connection)
     with pytest.raises(nats.errors.Error):

@@ -91,7 +91,7 @@ async def test_the_server_itself_keeps_the_directory_taken(tmp_path: Path) -> No
     EmbeddedNats(tmp_path).open()
 
 
-async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+async def test_a_server_that_cannot_start_states_the_reason(tmp_path: Path) -> None:
     with EmbeddedNats(tmp_path) as embedded:
         child = embedded.child()
         (tmp_path / "nats" / "server.conf").write_text("jetstream { store_dir: }")

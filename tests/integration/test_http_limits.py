@@ -236,7 +236,7 @@ async def test_a_request_in_drops_has_the_same_time_as_one_that_stops() -> None:
         assert code_of(await answer)[0] == 408
 
 
-async def test_a_connection_that_never_asks_is_closed_without_a_word() -> None:
+async def test_a_connection_that_never_asks_is_closed_without_a_log_entry() -> None:
     async with site() as here:
         client = await here.connect(b"\r\n\r\n")
         assert await client.is_closed()
@@ -319,7 +319,7 @@ async def test_more_customers_than_connections_are_served_one_after_another() ->
         assert await asyncio.gather(*(buy() for _ in range(100))) == [200] * 100
 
 
-async def test_who_waits_for_too_long_is_told_to_come_back_and_nothing_is_dropped() -> None:
+async def test_who_waits_for_too_long_is_refused_with_a_retry_time_and_nothing_is_dropped() -> None:
     async with site(TIGHT) as here:
         here.shop.may_go_on.clear()
         busy = [await here.connect(GET) for _ in range(4)]
@@ -334,7 +334,7 @@ async def test_who_waits_for_too_long_is_told_to_come_back_and_nothing_is_droppe
         assert (await (await here.connect(GET)).answer())[0] == 200
 
 
-async def test_more_requests_at_once_than_allowed_are_told_to_come_back_and_health_is_answered() -> None:
+async def test_more_requests_at_once_than_allowed_are_refused_with_a_retry_time_and_health_is_answered() -> None:
     async with site(Budget(connections=50, surplus=4, requests=2, outgoing=1)) as here:
         here.shop.may_go_on.clear()
         busy = [await here.connect(GET) for _ in range(2)]

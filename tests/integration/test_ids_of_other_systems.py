@@ -50,7 +50,7 @@ async def transport() -> AsyncIterator[AiohttpTransport]:
 
 @pytest.mark.parametrize("other_form", [False, True])
 @pytest.mark.parametrize("name", IDS)
-async def test_stock_is_held_found_and_released_under_any_id(
+async def test_stock_is_reserved_found_and_released_under_any_id(
     database: Database, transport: AiohttpTransport, name: str, other_form: bool
 ) -> None:
     lines, trail = (Line(name, name, 2),), list[Attempt]()

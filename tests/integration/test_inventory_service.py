@@ -124,7 +124,9 @@ async def test_a_reservation_is_confirmed_by_events(inventory: httpx.AsyncClient
     assert await stock_of(inventory) == (PEN.on_hand - 2, 0)
 
 
-async def test_a_confirmation_that_cannot_be_given_says_why(inventory: httpx.AsyncClient, bus: Connection) -> None:
+async def test_a_confirmation_that_cannot_be_given_states_the_reason(
+    inventory: httpx.AsyncClient, bus: Connection
+) -> None:
     order = order_id()
     await publish(bus, "inventory.confirm_requested", orderId=order, reservationId="r-none")
     event = await answer_for(bus, "inventory.confirmation_failed", order)

@@ -62,7 +62,7 @@ async def test_user_and_password_in_the_url_may_be_percent_encoded(tmp_path: Pat
         await connection.close()
 
 
-async def test_a_wrong_token_is_told_without_showing_any_token(nats_url: str) -> None:
+async def test_a_wrong_token_is_reported_without_showing_any_token(nats_url: str) -> None:
     address = nats_url.rpartition("@")[2]
     with pytest.raises(NatsUnavailable) as caught:
         await connect([f"nats://wrong-token@{address}"], name="test", patience_seconds=2)

@@ -170,7 +170,7 @@ async def test_a_handler_that_hangs_is_cut_off_before_the_server_delivers_again(
 
 
 @pytest.mark.usefixtures("streams")
-async def test_one_slow_message_does_not_hold_up_the_others(connection: Connection, desk: Desk) -> None:
+async def test_one_slow_message_does_not_delay_the_others(connection: Connection, desk: Desk) -> None:
     gate = asyncio.Event()
 
     async def handle(delivery: Delivery) -> None:

@@ -163,7 +163,7 @@ def test_a_prometheus_that_never_answers_is_asked_once_and_again_after_a_pause()
         assert len(connections) == 2
 
 
-def test_everybody_who_looks_at_a_dead_prometheus_gets_the_local_history_which_says_so(
+def test_everybody_who_looks_at_a_dead_prometheus_gets_the_local_history_which_reports_it(
     local: LocalSource, database: Database
 ) -> None:
     with silent_server() as (url, connections):

@@ -115,7 +115,7 @@ def test_one_page_back_is_the_page_that_one_came_from(database):
     assert back.has_more
 
 
-def test_matches_are_counted_up_to_a_limit_and_said_to_be_more(database):
+def test_matches_are_counted_up_to_a_limit_and_marked_as_more(database):
     database.write_now(shop)
     with database.engine.connect() as connection:
         assert order_search.count(connection, OrderQuery(text="u-2"), 1000) == (22, False)

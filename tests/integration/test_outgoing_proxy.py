@@ -163,7 +163,7 @@ def test_what_is_excepted_is_asked_directly(host: str, is_direct: bool) -> None:
         ("outgoing_no_proxy", "10.0.0.0/99", "comma separated"),
     ],
 )
-def test_a_wrong_value_is_told_in_one_line(name: str, value: str, said: str) -> None:
+def test_a_wrong_value_is_reported_in_one_line(name: str, value: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said) as caught:
         Settings.load(**{name: value})
     assert str(caught.value).startswith(name.upper())

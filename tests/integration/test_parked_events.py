@@ -27,7 +27,7 @@ async def publish(connection, deliveries):
         await connection.js.publish(CONFIRMED, one.payload)
 
 
-async def test_events_of_a_thousand_unknown_orders_hold_none_of_our_own_up(world, connection):
+async def test_events_of_a_thousand_unknown_orders_delay_none_of_our_own(world, connection):
     await ensure_streams(connection.js)
     order = await world.shop.place()
     foreign = [delivery(f"theirs-{number}") for number in range(MAX_UNSETTLED + 100)]
@@ -41,7 +41,7 @@ async def test_events_of_a_thousand_unknown_orders_hold_none_of_our_own_up(world
     assert (await world.shop.order(order.order_id)).status == OrderStatus.CONFIRMED
 
 
-async def test_a_thousand_events_whose_handler_fails_hold_none_up_either(world, connection):
+async def test_a_thousand_events_whose_handler_fails_delay_none_either(world, connection):
     await ensure_streams(connection.js)
     order = await world.shop.place()
     world.fails = lambda event: event.data["orderId"].startswith("bad")

@@ -111,7 +111,7 @@ def test_taking_back_and_running_at_once_have_exactly_one_winner(
     assert now.state == ("RUNNING" if ran else "WITHDRAWN")
 
 
-def test_a_held_command_is_not_claimed_before_its_time(database: Database) -> None:
+def test_a_delayed_command_is_not_claimed_before_its_time(database: Database) -> None:
     held = Command("c-1", "resolve_review", "REV-1", {}, "ada", "STORED", NOON, undo_until=NOON + minutes(1))
     database.write_now(lambda c: commands.store(c, held))
     for at, expected in ((NOON, []), (NOON + minutes(1), ["c-1"])):
@@ -141,7 +141,7 @@ def test_the_newest_command_of_each_target_is_found_by_kind_or_of_all_kinds(data
     assert latest([f"t{number}" for number in range(450)] + ["x"]) == {"x": "c-5"}
 
 
-def test_the_most_urgent_come_first_and_other_orders_can_be_asked_for(database: Database) -> None:
+def test_the_most_urgent_come_first_and_other_orders_can_be_requested(database: Database) -> None:
     one, many = (Line("a", "x", 1),), (Line("a", "x", 9),)
     add(database, "old", waits=90, reservation_expires_at=None, lines=one)
     add(database, "high", waits=5, reservation_expires_at=None, customer_priority="high", lines=one)
@@ -154,7 +154,7 @@ def test_the_most_urgent_come_first_and_other_orders_can_be_asked_for(database: 
     assert ids(database, sort="units")[0] == "later"
 
 
-def test_a_hold_that_nobody_needs_any_more_makes_nothing_urgent(database: Database) -> None:
+def test_a_reservation_that_nobody_needs_any_more_makes_nothing_urgent(database: Database) -> None:
     add(database, "leak", status="CANCELLED", inventory_status="RELEASE_FAILED", waits=5)
     add(database, "old", waits=90, reservation_expires_at=None)
     assert ids(database) == ["old", "leak"]
@@ -233,7 +233,7 @@ def test_what_an_action_fits_is_counted_and_listed_by_reason_and_status(database
     }
 
 
-def test_the_memory_holds_the_last_cases_of_one_cause_and_what_became_of_them(database: Database) -> None:
+def test_the_past_resolutions_are_the_last_cases_of_one_cause_and_what_became_of_them(database: Database) -> None:
     for number in range(3):
         add(database, f"{number}", cause="AA_CODE", waits=60 - number, status="CONFIRMED")
     add(database, "other", cause="BB_CODE", waits=60)
@@ -299,7 +299,7 @@ def test_what_was_done_about_releases_is_kept_by_cause_decided_once_and_pruned(d
     assert database.write_now(lambda c: prune(c, tables.release_actions, at[1], 10)) == 1
 
 
-def test_a_command_that_waits_is_claimed_again_with_its_new_arguments_and_can_be_taken_back(database: Database) -> None:
+def test_a_command_that_waits_is_claimed_again_with_its_new_arguments_and_can_be_undone(database: Database) -> None:
     given = Command("c-1", "resolve_review", "REV-1", {"version": 1}, "ada", "STORED", NOON)
     outcome = Outcome("Queued")
 

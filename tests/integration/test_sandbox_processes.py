@@ -107,7 +107,7 @@ async def test_without_a_supervisor_the_end_of_input_means_nothing(tmp_path: Pat
             await asyncio.wait_for(process.wait(), 0.3)
 
 
-async def test_a_payment_under_way_does_not_hold_up_the_end(tmp_path: Path) -> None:
+async def test_a_payment_under_way_does_not_delay_the_end(tmp_path: Path) -> None:
     env = environment(tmp_path)
     async with started(PAYMENTS, env) as process:
         await answering(env["SANDBOX_PAYMENT_PORT"], process)

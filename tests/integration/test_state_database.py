@@ -286,7 +286,7 @@ def test_a_closed_database_finishes_what_it_was_given_and_refuses_more(database_
 
 
 @pytest.mark.parametrize("url", ["sqlite:////usr", "postgresql+psycopg://nobody@127.0.0.1:1/nothing"])
-async def test_a_database_that_cannot_be_opened_says_so_each_time_it_is_asked(url):
+async def test_a_database_that_cannot_be_opened_fails_alike_at_each_call(url):
     with opened(url) as database:
         for _ in range(2):
             async with asyncio.timeout(10):

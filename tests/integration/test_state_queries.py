@@ -87,7 +87,7 @@ async def test_an_order_comes_back_as_it_was_stored(database):
     assert await database.read(lambda c: orders.get(c, "nobody")) is None
 
 
-async def test_an_order_read_before_somebody_else_changed_it_cannot_be_saved(database):
+async def test_an_order_read_before_another_process_changed_it_cannot_be_saved(database):
     await add_orders(database, 1)
     stale = await database.read(lambda c: orders.get(c, "o-000"))
     saved = await database.write(lambda c: orders.save(c, stale, {"status": "RESERVING"}, LATER))
@@ -420,7 +420,7 @@ async def fill(database, number):
     await database.write(transaction)
 
 
-async def test_every_list_is_bounded_whatever_is_asked_for(database):
+async def test_every_list_is_bounded_whatever_is_requested(database):
     await fill(database, 800)
 
     async def length(read):

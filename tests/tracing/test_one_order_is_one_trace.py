@@ -140,7 +140,7 @@ async def test_a_delayed_retry_goes_on_with_the_trace_of_its_order(tmp_path: Pat
     assert named(spans, "process inventory.confirmed").parent_id == asked.span_id
 
 
-async def test_a_dead_collector_hurts_no_order_and_does_not_hold_up_the_end(tmp_path: Path) -> None:
+async def test_a_dead_collector_affects_no_order_and_does_not_delay_the_end(tmp_path: Path) -> None:
     with socket.socket() as taken:
         # Bound and not listening: connections are refused for as long as the test lasts.
         taken.bind(("127.0.0.1", 0))
@@ -155,7 +155,7 @@ async def test_a_dead_collector_hurts_no_order_and_does_not_hold_up_the_end(tmp_
             assert not stack.processes()
 
 
-async def test_a_collector_that_never_answers_does_not_hold_up_the_end(tmp_path: Path) -> None:
+async def test_a_collector_that_never_answers_does_not_delay_the_end(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(SOON_SECONDS)
         hanging = f"http://127.0.0.1:{silent.getsockname()[1]}"

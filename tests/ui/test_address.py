@@ -74,7 +74,7 @@ def test_every_former_value_is_known_as_one(test: AppTest) -> None:
     assert click(test, "other", case="") == "REV-9"
 
 
-def test_another_value_is_where_somebody_went(test: AppTest) -> None:
+def test_another_value_is_a_navigation(test: AppTest) -> None:
     test.query_params["case"] = "REV-1"
     test.run()
     click(test, "close")
@@ -82,7 +82,7 @@ def test_another_value_is_where_somebody_went(test: AppTest) -> None:
     assert click(test, "other", case="REV-1") == "REV-1"
 
 
-def test_after_a_while_a_former_value_is_a_new_wish(test: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_while_a_former_value_is_a_navigation(test: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     test.query_params["case"] = "REV-1"
     test.run()
     click(test, "close")

@@ -31,7 +31,7 @@ def area(test: AppTest) -> object:
     return found
 
 
-def test_what_fires_stands_with_value_threshold_and_since(busy: Database, show: Show) -> None:
+def test_a_firing_alert_is_shown_with_value_threshold_and_since(busy: Database, show: Show) -> None:
     shown = said(show("alerts.py"))
     assert "4 firing, 1 of them silenced · 1 pending" in shown
     assert "87.1 %, threshold < 95.0 %" in shown
@@ -52,14 +52,14 @@ def test_critical_firing_alerts_come_first_and_pending_ones_last(busy: Database,
     assert names == ["SuccessLow", "BreakerOpen", "DiskFull", "LettersPresent", "AvailabilitySlow"]
 
 
-def test_a_runbook_says_what_to_do_and_links_with_filters_set(busy: Database, show: Show) -> None:
+def test_a_runbook_shows_what_to_do_and_links_with_filters_set(busy: Database, show: Show) -> None:
     test = show("alerts.py")
     assert "Look at Breakers: which operation" in said(test)
     links = {link.proto.label: link.proto for link in test.get("page_link")}
     assert {"Open Breakers", "Open Events"} <= set(links)
 
 
-def test_a_received_alert_says_so_and_leads_to_its_sender(busy: Database, show: Show) -> None:
+def test_a_received_alert_reports_it_and_leads_to_its_sender(busy: Database, show: Show) -> None:
     test = show("alerts.py")
     assert "received from prometheus" in said(test)
     (link,) = test.get("link_button")
@@ -119,13 +119,13 @@ def test_running_silences_are_listed_and_can_be_ended_once(busy: Database, show:
     assert checked(test.run()).button(key=f"end_{seed_alerts.SILENCE}").disabled
 
 
-def test_notifications_that_cannot_be_sent_are_said_at_the_top(busy: Database, show: Show) -> None:
+def test_notifications_that_cannot_be_sent_are_shown_at_the_top(busy: Database, show: Show) -> None:
     test = show("alerts.py")
     assert [warning.value for warning in test.warning] == ["1 message to be sent. Last attempt: answered 502"]
     assert "Sign of life" in said(show("alerts.py", section="Notifications"))
 
 
-def test_history_tells_who_did_what(busy: Database, show: Show) -> None:
+def test_history_names_actor_and_action(busy: Database, show: Show) -> None:
     shown = said(show("alerts.py", section="History"))
     assert "by olga@example.com · asked the team" in shown
     assert "(until 22 Nov 12:41 UTC)" in shown
@@ -184,18 +184,18 @@ def test_nothing_evaluated_yet_is_not_all_well(database: Database, show: Show) -
     assert "No alert fires." not in shown
 
 
-def test_alerts_that_nobody_judges_are_said_to_be_old(busy: Database, show: Show) -> None:
+def test_alerts_that_no_worker_evaluates_are_marked_as_old(busy: Database, show: Show) -> None:
     noted = {"evaluatedAt": "2026-11-22T11:40:00.000Z", "intervalSeconds": 5.0}
     busy.write_now(lambda connection: leases.note(connection, "alerts", noted))
     assert "No worker has evaluated the alerts since 11:40:00 · 20 min ago." in said(show("alerts.py"))
 
 
-def test_without_a_webhook_the_page_says_that_nobody_is_told(database: Database, show: Show) -> None:
+def test_without_a_webhook_the_page_shows_that_nothing_is_sent(database: Database, show: Show) -> None:
     assert "Set ALERT_WEBHOOK_URL" in said(show("alerts.py", section="Notifications"))
 
 
 @pytest.mark.parametrize("page", ["overview.py", "releases.py"])
-def test_every_page_says_how_many_fire(busy: Database, show: Show, page: str) -> None:
+def test_every_page_shows_how_many_fire(busy: Database, show: Show, page: str) -> None:
     assert "3 firing]" in said(show(page))
 
 

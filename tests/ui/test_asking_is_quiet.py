@@ -13,7 +13,7 @@ from state.engine.database import Database
 from tests.support.pages import NOON, said
 
 
-def test_questions_are_not_listed_among_what_people_asked_for(busy: Database, show: Callable[..., AppTest]) -> None:
+def test_lookups_are_not_listed_as_actions(busy: Database, show: Callable[..., AppTest]) -> None:
     asked = [
         Command(f"q-{n}", "ask_theirs", "ORD-3003", {}, "ben", "STORED", NOON + timedelta(seconds=n)) for n in range(9)
     ]

@@ -43,7 +43,7 @@ def test_a_row_has_person_action_reason_change_result_and_a_link(busy: Database,
     assert "Order ORD-1007" in text
 
 
-def test_what_an_action_changed_is_said_in_words(busy: Database, show: Show) -> None:
+def test_the_changes_of_an_action_are_shown_by_labels(busy: Database, show: Show) -> None:
     before = {"drill": "none", "faults": {"outage": False, "latencyMs": 0}, "seenUpTo": None, "left": []}
     after = {"drill": "latency", "faults": {"outage": True, "latencyMs": 1500}, "seenUpTo": "2026-11-22T11:30:00.000Z"}
     entry = AuditEntry(

@@ -29,7 +29,7 @@ def start_override(database: Database, *, minutes: int = 10, state: str = "force
     database.write_now(lambda c: breakers.put_override(c, override))
 
 
-def test_each_breaker_says_its_state_its_sample_its_threshold_and_what_it_denied(busy: Database, show: Show) -> None:
+def test_each_breaker_shows_its_state_its_sample_its_threshold_and_what_it_denied(busy: Database, show: Show) -> None:
     text = said(show("breakers.py"))
     assert "70.8 % of 24" in text
     assert "opens at 50 % of at least 5" in text
@@ -38,7 +38,7 @@ def test_each_breaker_says_its_state_its_sample_its_threshold_and_what_it_denied
     assert "Fallbacks served within the last hour 7" in text
 
 
-def test_each_replica_has_a_line_and_the_worst_one_speaks_for_the_breaker(busy: Database, show: Show) -> None:
+def test_each_replica_has_a_line_and_the_worst_one_decides_the_state_of_the_breaker(busy: Database, show: Show) -> None:
     start = NOON - timedelta(hours=1)
     calm = [seed_console.breaker(name, "closed", start) for name in seed_console.BREAKERS]
 
@@ -53,7 +53,7 @@ def test_each_replica_has_a_line_and_the_worst_one_speaks_for_the_breaker(busy: 
     assert "Rolling window of worker-1" in said(test)
 
 
-def test_an_opening_says_what_it_hurt_and_leads_to_exactly_those_orders(busy: Database, show: Show) -> None:
+def test_an_opening_shows_what_it_affected_and_leads_to_exactly_those_orders(busy: Database, show: Show) -> None:
     test = show("breakers.py")
     assert "8 orders · 8 denied · 7 fallbacks · 2 flagged" in said(test)
     impact = next(button for button in test.button if f"_{OUTAGE.start.timestamp()}" in str(button.key))
@@ -65,7 +65,7 @@ def test_an_opening_says_what_it_hurt_and_leads_to_exactly_those_orders(busy: Da
     assert "Calls denied refused by an open breaker 8" in text
 
 
-def test_one_of_a_kind_is_said_in_the_singular(busy: Database, show: Show) -> None:
+def test_one_of_a_kind_is_shown_in_the_singular(busy: Database, show: Show) -> None:
     at = NOON - timedelta(minutes=3)
 
     def one(connection: Any) -> None:
@@ -78,7 +78,7 @@ def test_one_of_a_kind_is_said_in_the_singular(busy: Database, show: Show) -> No
     assert "1 order · 1 fallback\n" in said(show("breakers.py"))
 
 
-def test_an_opening_that_is_over_looks_so_and_one_that_hurt_nobody_has_nothing_to_show(
+def test_an_opening_that_is_over_is_grey_and_one_that_affected_no_order_has_no_button(
     busy: Database, show: Show
 ) -> None:
     def two(connection: Any) -> None:
@@ -128,7 +128,7 @@ def test_counts_and_list_agree_and_the_list_is_paged(busy: Database, show: Show)
     assert len({*first, *second}) == 38
 
 
-def test_a_stretch_that_hurt_nobody_says_so(busy: Database, show: Show) -> None:
+def test_an_interval_without_affected_orders_reports_it(busy: Database, show: Show) -> None:
     calm = IncidentInterval(NOON - timedelta(hours=5), NOON - timedelta(hours=4))
     assert "No order was affected in this time" in said(show("breakers.py", incident=str(calm)))
 
@@ -174,7 +174,7 @@ def test_without_a_reason_nothing_is_forced(busy: Database, show: Show) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_says_which_breaker_is_forced_by_whom_why_and_until_when(
+def test_every_page_shows_which_breaker_is_forced_by_whom_why_and_until_when(
     busy: Database, show: Show, page: str
 ) -> None:
     start_override(busy)

@@ -36,7 +36,7 @@ def form_button(test: AppTest) -> Any:
     return test.button(key=dialog(test, "do_"))
 
 
-def test_opening_a_preview_asks_once_about_exactly_what_is_frozen(busy: Database, show: Show) -> None:
+def test_opening_a_preview_requests_one_lookup_of_the_frozen_targets(busy: Database, show: Show) -> None:
     test = press(show("releases.py", job="Failed"), "mark_matching")
     (question,) = stored(busy)
     assert (question.kind, question.arguments) == ("ask_theirs_many", {"orderIds": list(FAILED)})
@@ -47,7 +47,7 @@ def test_opening_a_preview_asks_once_about_exactly_what_is_frozen(busy: Database
     assert not [one for one in test.text_input if str(one.key).startswith("count_")]
 
 
-def test_what_was_answered_a_moment_ago_is_not_asked_again(busy: Database, show: Show) -> None:
+def test_recent_lookups_are_not_repeated(busy: Database, show: Show) -> None:
     told(busy, FREE, *FAILED)
     test = press(show("releases.py", job="Failed"), "mark_matching")
     assert stored(busy) == []
@@ -56,7 +56,9 @@ def test_what_was_answered_a_moment_ago_is_not_asked_again(busy: Database, show:
     assert form_button(test).label == "Mark released: 3 items"
 
 
-def test_what_they_speak_against_is_left_out_and_every_number_says_so(busy: Database, show: Show) -> None:
+def test_targets_refused_by_the_inventory_status_are_left_out_and_every_number_follows(
+    busy: Database, show: Show
+) -> None:
     told(busy, FREE, "ORD-1007", "ORD-3000")
     told(busy, HELD, "ORD-3001", said="ACTIVE")
     test = press(show("releases.py", job="Failed"), "mark_matching")
@@ -95,14 +97,14 @@ def test_the_number_of_everything_shown_is_not_the_number_to_type(busy: Database
     assert begun(busy) == []
 
 
-def test_when_they_speak_against_all_of_them_there_is_nothing_to_press(busy: Database, show: Show) -> None:
+def test_without_any_agreeing_target_there_is_no_button(busy: Database, show: Show) -> None:
     told(busy, HELD, *FAILED)
     test = press(show("releases.py", job="Failed"), "mark_matching")
     assert "speaks against every one of them" in said(test)
     assert not [one for one in test.button if str(one.key).startswith("do_")]
 
 
-def test_a_retry_of_what_is_released_already_goes_along_and_says_what_it_does(busy: Database, show: Show) -> None:
+def test_a_retry_of_what_is_released_already_goes_along_and_shows_what_it_does(busy: Database, show: Show) -> None:
     told(busy, FREE, "ORD-1007")
     told(busy, HELD, "ORD-3000")
     told(busy, DEDUCTED, "ORD-3001")
@@ -131,9 +133,7 @@ def test_cases_are_compared_by_their_reason_and_their_orders_status(busy: Databa
 @pytest.mark.parametrize(
     ("role", "follows"), [("operator", "refused when the turn comes"), ("admin", "you act over that claim")]
 )
-def test_a_preview_says_what_others_work_on_and_what_that_means(
-    busy: Database, show: Show, role: str, follows: str
-) -> None:
+def test_a_preview_names_claimed_cases_and_the_consequence(busy: Database, show: Show, role: str, follows: str) -> None:
     as_role(busy, role)
     test = press(show("reviews.py", product="SKU-CHAIR"), "matching_RECONFIRM")
     assert f"1 claimed by olga@example.com: {follows}." in said(test)
@@ -143,7 +143,7 @@ def test_a_preview_says_what_others_work_on_and_what_that_means(
 
 
 @pytest.mark.parametrize("problem", ["CANNOT_ANSWER", "NO_ANSWER"])
-def test_a_service_that_does_not_say_leaves_nothing_out(busy: Database, show: Show, problem: str) -> None:
+def test_an_unknown_inventory_status_leaves_nothing_out(busy: Database, show: Show, problem: str) -> None:
     told(busy, None, *FAILED, problem=problem)
     test = press(show("releases.py", job="Failed"), "mark_matching")
     assert "Theirs agree: 0; would be refused: 0; not answered: 3." in said(test)
@@ -179,7 +179,7 @@ def sixty(database: Database) -> BulkRequest:
     return bulk
 
 
-def test_a_question_is_about_the_first_fifty_and_the_others_wait_for_their_turn(
+def test_a_lookup_has_the_first_fifty_targets_and_the_others_are_compared_later(
     database: Database, sixty: BulkRequest
 ) -> None:
     question = console().previews.ask(sixty, actor="ada", command_id="q-1")
@@ -225,7 +225,7 @@ def test_an_answer_that_is_too_old_or_from_before_the_order_changed_counts_for_n
     assert {one.agreement for one in list(compared.items.values())[:2]} == {Agreement.UNANSWERED}
 
 
-def test_questions_about_several_orders_are_not_among_what_people_asked_for(busy: Database, show: Show) -> None:
+def test_lookups_of_several_orders_are_not_listed_as_actions(busy: Database, show: Show) -> None:
     press(show("releases.py", job="Failed"), "mark_matching")
     assert [command.kind for command in stored(busy)] == ["ask_theirs_many"]
     assert "about several orders" not in said(show())

@@ -27,7 +27,7 @@ def file_of(database: Database) -> Path:
 
 
 @EVERY
-def test_a_page_opens_on_a_busy_day_and_says_from_when_its_data_is(busy: Database, show: Show, page: str) -> None:
+def test_a_page_opens_on_a_busy_day_and_shows_from_when_its_data_is(busy: Database, show: Show, page: str) -> None:
     text = said(show(page, order="ORD-1002"))
     assert "As of 12:00:00" in text
     assert "SANDBOX" in text
@@ -69,7 +69,7 @@ def test_old_data_is_grey(busy: Database, show: Show) -> None:
 
 
 @pytest.mark.parametrize("page", ["order.py", "reviews.py", "releases.py"])
-def test_nothing_can_be_asked_for_while_the_database_is_away(busy: Database, show: Show, page: str) -> None:
+def test_nothing_can_be_requested_while_the_database_is_away(busy: Database, show: Show, page: str) -> None:
     test = show(page, order="ORD-1002", case="REV-3")
     asking = {"Cancel order", "Retry now", "Approve", "Confirm again", "Mark released", "Retry reservation"}
     assert any(not button.disabled for button in test.button if button.label in asking)
@@ -86,20 +86,20 @@ def test_to_look_makes_no_database(nowhere: Path, show: Show) -> None:
     assert not nowhere.exists()
 
 
-def test_a_database_without_tables_is_told_from_one_that_is_not_there(nowhere: Path, show: Show) -> None:
+def test_a_database_without_tables_is_distinguished_from_one_that_is_not_there(nowhere: Path, show: Show) -> None:
     nowhere.touch()
     assert "The database has no tables yet" in said(show())
 
 
 @EVERY
-def test_without_a_worker_a_page_says_since_when(busy: Database, show: Show, page: str) -> None:
+def test_without_a_worker_a_page_shows_since_when(busy: Database, show: Show, page: str) -> None:
     busy.write_now(lambda connection: seed_console.heartbeat(connection, NOON - seed_console.OUTAGE[0]))
     text = said(show(page, order="ORD-1002"))
     assert "No worker is running" in text
     assert "11:48:00 · 12 min ago" in text
 
 
-def test_what_is_asked_for_without_a_worker_is_stored_for_later(busy: Database, show: Show) -> None:
+def test_what_is_requested_without_a_worker_is_stored_for_later(busy: Database, show: Show) -> None:
     busy.write_now(lambda connection: seed_console.heartbeat(connection, NOON - seed_console.OUTAGE[0]))
     test = show("releases.py")
     button = test.button(key="retry_ORD-3000")

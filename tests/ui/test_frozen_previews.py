@@ -58,7 +58,7 @@ def numbers(test: AppTest) -> list[str]:
     return [one.label for one in test.text_input]
 
 
-def test_no_number_is_asked_for_before_it_is_settled(busy: Database, opened: Callable[[], AppTest]) -> None:
+def test_no_count_is_requested_before_the_preview_is_frozen(busy: Database, opened: Callable[[], AppTest]) -> None:
     test = opened()
     assert (button(test), numbers(test)) == (("Comparing with the Inventory Service", True), [])
     answered(busy)
@@ -66,7 +66,7 @@ def test_no_number_is_asked_for_before_it_is_settled(busy: Database, opened: Cal
     assert (button(test), numbers(test)) == (("Mark released: 2 items", False), ["Type 2 to confirm"])
 
 
-def test_what_comes_after_the_freezing_changes_no_number_and_is_said(
+def test_what_comes_after_the_freezing_changes_no_number_and_is_shown(
     busy: Database, opened: Callable[[], AppTest]
 ) -> None:
     test = opened()
@@ -82,7 +82,7 @@ def test_what_comes_after_the_freezing_changes_no_number_and_is_said(
     assert [operation.total for operation in begun(busy)] == [2]
 
 
-def test_whoever_does_not_want_to_wait_acts_on_what_is_known(busy: Database, opened: Callable[[], AppTest]) -> None:
+def test_the_preview_can_be_frozen_before_every_answer_is_there(busy: Database, opened: Callable[[], AppTest]) -> None:
     told(busy, HELD, "ORD-3001")
     test = press(opened(), f"now_{KEY}")
     assert button(test) == ("Mark released: 2 items", False)

@@ -112,14 +112,14 @@ def test_alerts_are_listed_with_severity_breaker_and_acknowledgement(busy: Datab
     assert f"alert={seed_alerts.success_low(NOON).alert_id}" in links
 
 
-def test_what_was_never_compared_is_not_said_to_add_up(database: Database, show: Show) -> None:
+def test_what_was_never_compared_is_not_shown_as_balanced(database: Database, show: Show) -> None:
     unknown = ":gray[:material/hourglass_empty:] :gray[Differences:] :small[Nothing has been compared yet.]"
     assert unknown in said(show("handover.py"))
     database.write_now(lambda c: conservation.advance(c, 0, 1))
     assert "Stock and money add up." in said(show("handover.py"))
 
 
-def test_a_quiet_shift_says_so(database: Database, show: Show) -> None:
+def test_a_quiet_shift_reports_it(database: Database, show: Show) -> None:
     text = said(show("handover.py"))
     for line in ("No case is open.", "No release has failed.", "No event is waiting for a person.", "Nothing changed."):
         assert line in text

@@ -61,7 +61,7 @@ def smallest(address: dict[str, str], breaks: Callable[[dict[str, str]], bool]) 
 
 @pytest.mark.parametrize("known", [{}, KNOWN], ids=["all", "details"])
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_opens_whatever_its_address_says(
+def test_a_page_opens_with_any_address(
     busy: Database, show: Show, caplog: pytest.LogCaptureFixture, page: str, known: dict[str, str]
 ) -> None:
     def breaks(address: dict[str, str]) -> bool:

@@ -28,7 +28,7 @@ def charts(test: AppTest) -> dict[str, Any]:
     return {chart.proto.alt: json.loads(chart.proto.spec) for chart in test.get("vega_lite_chart")}
 
 
-def test_the_five_key_metrics_of_the_seed_stand_on_top(busy: Database, show: Show) -> None:
+def test_the_five_key_metrics_of_the_seed_are_on_top(busy: Database, show: Show) -> None:
     text = said(show("metrics.py"))
     for label in (
         "Availability p95",
@@ -42,7 +42,7 @@ def test_the_five_key_metrics_of_the_seed_stand_on_top(busy: Database, show: Sho
     assert "most: waiting for inventory" in text
 
 
-def test_the_page_says_where_its_numbers_come_from_and_how_old_they_are(busy: Database, show: Show) -> None:
+def test_the_page_shows_where_its_numbers_come_from_and_how_old_they_are(busy: Database, show: Show) -> None:
     text = said(show("metrics.py"))
     assert "source: local history, newest measurement" in text
     assert "each point is 30 s" in text
@@ -56,7 +56,7 @@ def test_alert_thresholds_are_drawn_and_named(busy: Database, show: Show) -> Non
         assert any(layer["mark"]["type"] == "rule" for layer in found[alt]["layer"])
 
 
-def test_breaker_bands_stand_behind_every_course_and_every_course_can_be_brushed(busy: Database, show: Show) -> None:
+def test_breaker_bands_are_behind_every_time_series_and_each_of_them_can_be_brushed(busy: Database, show: Show) -> None:
     found = {alt: spec for alt, spec in charts(show("metrics.py")).items() if "layer" in spec and "States" not in alt}
     assert len(found) >= 6
     for alt, spec in found.items():
@@ -72,7 +72,7 @@ def test_every_preset_opens_from_its_address(busy: Database, show: Show, preset:
     assert "Reservation success" in said(test)
 
 
-def test_a_stretch_of_ones_own_stands_in_the_address(busy: Database, show: Show) -> None:
+def test_an_interval_of_ones_own_is_in_the_address(busy: Database, show: Show) -> None:
     test = show("metrics.py", **{"range": "custom", "from": "2026-11-22T11:40:00Z", "to": "2026-11-22T11:45:00Z"})
     text = said(test)
     assert "11:40:00 to 11:45:00 UTC" in text
@@ -86,7 +86,7 @@ def test_a_time_in_which_nothing_was_recorded_offers_the_way_back(busy: Database
     assert "Reservation success" in said(test)
 
 
-def test_no_failure_is_good_news_and_not_an_empty_chart(busy: Database, show: Show) -> None:
+def test_no_failure_is_a_text_and_not_an_empty_chart(busy: Database, show: Show) -> None:
     test = show("metrics.py", **{"range": "custom", "from": "2026-11-22T11:30:00Z", "to": "2026-11-22T11:33:00Z"})
     assert "No call was denied by an open breaker in this time." in said(test)
 
@@ -97,7 +97,7 @@ def test_a_brushed_spike_leads_to_exactly_the_orders_in_it(busy: Database, show:
     assert "8 orders affected" in said(test)
 
 
-def test_a_picked_stretch_can_be_looked_at_closely(busy: Database, show: Show) -> None:
+def test_a_picked_interval_can_be_enlarged(busy: Database, show: Show) -> None:
     test = press(show("metrics.py", incident=str(OUTAGE)), "zoom_in")
     assert test.session_state["range"] == "custom"
     text = said(test)

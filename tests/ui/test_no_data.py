@@ -64,14 +64,14 @@ def good_news(test: AppTest) -> list[str]:
     return [news for news in GOOD_NEWS if news in text]
 
 
-def test_metrics_without_samples_tell_no_good_news(database: Database, show: Show) -> None:
+def test_metrics_without_samples_show_no_good_news(database: Database, show: Show) -> None:
     database.write_now(lambda connection: seed_console.heartbeat(connection, NOON))
     test = show("metrics.py")
     assert "Nothing has been measured in the last hour" in said(test)
     assert good_news(test) == []
 
 
-def test_a_prometheus_without_samples_tells_no_good_news(tmp_path: Path, database: Database, show: Show) -> None:
+def test_a_prometheus_without_samples_shows_no_good_news(tmp_path: Path, database: Database, show: Show) -> None:
     with prometheus(tmp_path, database, ""):
         test = show("metrics.py")
         assert "source: Prometheus" in said(test)
@@ -90,5 +90,5 @@ def test_where_only_calls_are_known_everything_else_is_no_data(tmp_path: Path, d
     assert good_news(test) == []
 
 
-def test_overview_without_a_database_tells_no_good_news(nowhere: Path, show: Show) -> None:
+def test_overview_without_a_database_shows_no_good_news(nowhere: Path, show: Show) -> None:
     assert good_news(show()) == []

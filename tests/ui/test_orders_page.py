@@ -74,14 +74,14 @@ def test_a_changed_filter_leads_back_to_the_newest(busy: Database, show: Show) -
     assert listed(test) == ["ORD-1003"]
 
 
-def test_nothing_matches_is_said_with_a_way_out(busy: Database, show: Show) -> None:
+def test_nothing_matches_is_shown_with_a_way_out(busy: Database, show: Show) -> None:
     test = show("orders.py", q="nobody")
     assert "No order matches." in said(test)
     press(test, "clear_filters")
     assert len(listed(test)) == 20
 
 
-def test_a_stretch_of_time_from_another_page_is_shown_and_can_be_dropped(busy: Database, show: Show) -> None:
+def test_an_interval_from_another_page_is_shown_and_can_be_dropped(busy: Database, show: Show) -> None:
     test = show("orders.py", **{"from": "2026-11-22T11:48:00+00:00", "to": "2026-11-22T11:51:31+00:00"})
     assert "Created 11:48:00 to 11:51:31" in said(test)
     assert 0 < len(listed(test)) < 20
@@ -119,7 +119,7 @@ def test_the_page_of_an_order_opens_from_its_link(busy: Database, show: Show) ->
         assert state in text
 
 
-def test_the_timeline_says_kind_fact_and_time_of_every_step(busy: Database, show: Show) -> None:
+def test_the_timeline_shows_kind_fact_and_time_of_every_step(busy: Database, show: Show) -> None:
     text = said(show("order.py", order="ORD-1002"))
     assert "Reserve: no answer" in text
     assert "outcome timeout · duration 3,000 ms · attempt 3" in text
@@ -128,14 +128,14 @@ def test_the_timeline_says_kind_fact_and_time_of_every_step(busy: Database, show
     assert [text.index(step) for step in steps] == sorted(text.index(step) for step in steps)
 
 
-def test_an_order_shows_its_release_job_and_what_people_asked_for(busy: Database, show: Show) -> None:
+def test_an_order_shows_its_release_job_and_its_commands(busy: Database, show: Show) -> None:
     text = said(show("order.py", order="ORD-3003"))
     assert "3 attempts" in text
     assert "Latest error: INVENTORY_TIMEOUT" in text
     assert "Done] Retry release: Released · nothing was held any more · olga@example.com" in text
 
 
-def test_the_inventory_service_is_asked_about_an_order_only_when_somebody_wants_to_compare(
+def test_the_inventory_service_is_asked_about_an_order_only_when_a_person_wants_to_compare(
     busy: Database, show: Show
 ) -> None:
     test = show("order.py", order="ORD-1007")
@@ -148,7 +148,7 @@ def test_the_inventory_service_is_asked_about_an_order_only_when_somebody_wants_
     assert (asked.kind, asked.target_id) == ("ask_theirs", "ORD-1007")
 
 
-def test_an_unknown_order_is_told_from_a_missing_address(busy: Database, show: Show) -> None:
+def test_an_unknown_order_is_distinguished_from_a_missing_address(busy: Database, show: Show) -> None:
     assert "No order ORD-0 exists." in said(show("order.py", order="ORD-0"))
     assert "The address names no order." in said(show("order.py"))
 
@@ -171,7 +171,7 @@ def test_a_cancel_is_stored_with_its_reason_and_nothing_else_happens(busy: Datab
     assert "Cancel order: stored" in said(test)
 
 
-def test_after_a_cancel_is_stored_the_button_says_that_it_is_under_way(busy: Database, show: Show) -> None:
+def test_after_a_cancel_is_stored_the_button_shows_that_it_is_under_way(busy: Database, show: Show) -> None:
     test = press(show("order.py", order="ORD-1002"), "cancel_order")
     test.text_area(key=dialog(test, "note_")).set_value("customer called")
     press(test, dialog(test, "do_"))
@@ -194,7 +194,7 @@ def cancelled(show: Show) -> AppTest:
     return press(test, dialog(test, "do_"))
 
 
-def test_a_cancel_is_held_and_everybody_sees_it_with_the_way_to_take_it_back(busy: Database, show: Show) -> None:
+def test_a_cancel_is_delayed_and_every_console_offers_the_undo(busy: Database, show: Show) -> None:
     cancelled(show)
     (command,) = stored(busy)
     assert command.undo_until == NOON + timedelta(seconds=10)
@@ -223,7 +223,7 @@ def test_an_undo_of_a_cancel_is_on_the_timeline_and_in_the_audit_log(busy: Datab
     assert "Taken back before it ran: Cancel order" in said(checked(test.run()))
 
 
-def test_a_cancel_that_runs_already_cannot_be_taken_back(busy: Database, show: Show) -> None:
+def test_a_cancel_that_runs_already_cannot_be_undone(busy: Database, show: Show) -> None:
     test = cancelled(show)
     (command,) = stored(busy)
     later = NOON + timedelta(seconds=11)
@@ -233,20 +233,20 @@ def test_a_cancel_that_runs_already_cannot_be_taken_back(busy: Database, show: S
     assert [one.state for one in stored(busy)] == ["RUNNING"]
 
 
-def test_what_is_held_on_a_case_is_shown_on_the_page_of_its_order_too(busy: Database, show: Show) -> None:
+def test_a_delayed_command_on_a_case_is_on_the_page_of_its_order_too(busy: Database, show: Show) -> None:
     press(show("reviews.py", case="REV-4"), "APPROVE_REV-4")
     (command,) = [one for one in stored(busy) if one.kind == "resolve_review"]
     press(show("order.py", order="ORD-1004"), f"undo_{command.command_id}")
     assert [one.state for one in stored(busy) if one.kind == "resolve_review"] == ["WITHDRAWN"]
 
 
-def test_what_is_compared_stands_in_the_address(busy: Database, show: Show) -> None:
+def test_what_is_compared_is_in_the_address(busy: Database, show: Show) -> None:
     test = show("order.py", order="ORD-1007", **{"compare_ORD-1007": "true"})
     assert test.toggle(key="compare_ORD-1007").value is True
 
 
 @pytest.mark.parametrize(("order_id", "word"), [("ORD-1007", "cancelled"), ("ORD-1010", "returned")])
-def test_an_order_that_has_ended_cannot_be_cancelled_and_says_why(
+def test_an_order_that_has_ended_cannot_be_cancelled_and_states_the_reason(
     busy: Database, show: Show, order_id: str, word: str
 ) -> None:
     test = show("order.py", order=order_id)
@@ -280,7 +280,7 @@ def test_the_order_page_has_the_raw_events_in_both_directions(busy: Database, sh
     assert "In: inventory.confirmed · 11:59:56" in said(test)
 
 
-def test_a_return_is_asked_for_by_line_with_a_reason(busy: Database, show: Show) -> None:
+def test_a_return_is_requested_by_line_with_a_reason(busy: Database, show: Show) -> None:
     test = press(show("order.py", order="ORD-1005"), "return_items")
     do = dialog(test, "do_")
     key = do.removeprefix("do_")
@@ -302,7 +302,7 @@ def test_a_return_is_asked_for_by_line_with_a_reason(busy: Database, show: Show)
     }
 
 
-def test_what_cannot_be_returned_says_why(busy: Database, show: Show) -> None:
+def test_what_cannot_be_returned_states_the_reason(busy: Database, show: Show) -> None:
     button = show("order.py", order="ORD-1004").button(key="return_items")
     assert button.disabled
     assert "confirmed" in button.help

@@ -27,7 +27,7 @@ def test_all_well_is_one_quiet_sentence(database: Database, show: Show) -> None:
     assert not test.warning
 
 
-def test_what_is_wrong_is_said_worst_first_and_linked(busy: Database, show: Show) -> None:
+def test_what_is_wrong_is_shown_worst_first_and_linked(busy: Database, show: Show) -> None:
     test = show()
     assert test.error[0].value.startswith("The breaker of reservation is open. 1 order waits for inventory.")
     links = {link.proto.label: link.proto for link in test.get("page_link")}
@@ -51,7 +51,7 @@ def test_a_tile_per_breaker_has_state_in_words_sample_size_and_time_to_the_trial
     assert "1 of 42 failed · closed for 6 h" in text
 
 
-def test_numbers_stand_with_their_course(busy: Database, show: Show) -> None:
+def test_tiles_have_a_time_series(busy: Database, show: Show) -> None:
     shown = {metric.label: metric for metric in show().metric}
     assert shown["Waiting for inventory"].value == "1"
     assert shown["Releases pending"].value == "3"
@@ -100,7 +100,7 @@ def test_the_worst_replica_makes_the_state_of_a_breaker(busy: Database, show: Sh
     assert ":orange-badge[:material/hourglass_top: Half-open]" in said(test)
 
 
-def test_no_breaker_opened_is_good_news_and_not_missing_data(database: Database, show: Show) -> None:
+def test_no_breaker_opened_is_distinguished_from_missing_data(database: Database, show: Show) -> None:
     database.write_now(well)
     assert "No breaker has opened in the last day." in said(show("breakers.py"))
 

@@ -24,7 +24,7 @@ def warnings(test: AppTest) -> str:
     return "\n".join(str(one.value) for one in [*test.warning, *test.success])
 
 
-def test_both_sides_of_a_job_are_shown_on_demand_and_asked_for_once(busy: Database, show: Show) -> None:
+def test_the_reconciliation_of_a_job_is_shown_on_demand_with_one_lookup(busy: Database, show: Show) -> None:
     test = press(show("releases.py"), "open_ORD-3000")
     assert test.query_params["release"] in ("ORD-3000", ["ORD-3000"])
     text = said(checked(test.run()))
@@ -34,7 +34,7 @@ def test_both_sides_of_a_job_are_shown_on_demand_and_asked_for_once(busy: Databa
     assert (question.kind, question.target_id) == ("ask_theirs", "ORD-3000")
 
 
-def test_the_list_asks_nobody(busy: Database, show: Show) -> None:
+def test_the_list_requests_no_lookup(busy: Database, show: Show) -> None:
     show("releases.py")
     assert stored(busy) == []
 
@@ -42,7 +42,7 @@ def test_the_list_asks_nobody(busy: Database, show: Show) -> None:
 @pytest.mark.parametrize(
     ("stock", "reason"), [(HELD, "still holds stock"), (DEDUCTED, "has already deducted the stock")]
 )
-def test_what_they_hold_or_have_sold_is_not_marked_and_the_reason_is_there_to_read(
+def test_reserved_or_deducted_stock_is_not_marked_and_the_reason_is_shown(
     busy: Database, show: Show, stock: StockState, reason: str
 ) -> None:
     told(busy, stock, "ORD-3000")
@@ -55,14 +55,14 @@ def test_what_they_hold_or_have_sold_is_not_marked_and_the_reason_is_there_to_re
     assert reason in warnings(opened)
 
 
-def test_the_dialog_that_marks_asks_first_and_our_side_alone_decides_until_they_say(busy: Database, show: Show) -> None:
+def test_the_dialog_that_marks_requests_the_inventory_status_first(busy: Database, show: Show) -> None:
     test = press(show("releases.py"), "mark_ORD-3000")
     assert "Not asked yet." in said(test)
     assert [command.kind for command in stored(busy)] == ["ask_theirs"]
     assert not test.button(key=dialog(test, "do_")).disabled
 
 
-def test_nothing_held_over_there_is_evidence_and_a_retry_is_said_to_be_harmless(busy: Database, show: Show) -> None:
+def test_free_stock_supports_the_proof_and_a_retry_is_harmless(busy: Database, show: Show) -> None:
     told(busy, FREE, "ORD-3000", said="RELEASED")
     test = show("releases.py", release="ORD-3000")
     assert "that supports the proof" in warnings(test)
@@ -84,7 +84,7 @@ def test_three_proofs_given_on_one_sight_are_one_command(busy: Database, show: S
     assert "A command on this job is under way." in warnings(tests[-1])
 
 
-def test_what_they_have_sold_is_not_retried(busy: Database, show: Show) -> None:
+def test_deducted_stock_is_not_retried(busy: Database, show: Show) -> None:
     told(busy, DEDUCTED, "ORD-3000")
     test = show("releases.py", release="ORD-3000")
     for key in ("retry_open_ORD-3000", "retry_ORD-3000"):
@@ -93,7 +93,7 @@ def test_what_they_have_sold_is_not_retried(busy: Database, show: Show) -> None:
 
 
 @pytest.mark.parametrize(("stock", "more"), [(None, {"problem": "NO_ANSWER"}), (HELD, {"seconds_ago": 301})])
-def test_a_service_that_does_not_say_or_said_it_long_ago_refuses_nothing(
+def test_an_unknown_or_old_inventory_status_refuses_nothing(
     busy: Database, show: Show, stock: StockState | None, more: dict[str, Any]
 ) -> None:
     told(busy, stock, "ORD-1007", **more)
@@ -110,7 +110,7 @@ def test_a_retry_from_the_work_area_and_from_the_list_is_one_command(busy: Datab
     assert [command.kind for command in stored(busy)] == ["retry_release"]
 
 
-def test_a_viewer_sees_both_sides_and_may_do_nothing(busy: Database, show: Show) -> None:
+def test_a_viewer_sees_the_reconciliation_and_every_action_disabled(busy: Database, show: Show) -> None:
     as_role(busy, "viewer")
     test = show("releases.py", release="ORD-3000")
     for key in ("retry_open_ORD-3000", "ask_theirs_ORD-3000", dialog(test, "do_")):
@@ -118,12 +118,12 @@ def test_a_viewer_sees_both_sides_and_may_do_nothing(busy: Database, show: Show)
     assert stored(busy) == []
 
 
-def test_an_order_without_a_job_is_said_to_have_none(busy: Database, show: Show) -> None:
+def test_an_order_without_a_job_is_reported_as_having_none(busy: Database, show: Show) -> None:
     assert "No release job of ORD-2000 exists." in said(show("releases.py", release="ORD-2000"))
 
 
 @pytest.mark.parametrize("parameters", [{"release": "ORD-3000"}, {"cause": UNAVAILABLE}], ids=["job", "cause"])
-def test_the_memory_of_a_release_cause_says_what_was_done_by_whom_and_how_often_it_held(
+def test_the_past_resolutions_of_a_release_cause_have_action_and_actor_and_how_often_it_lasted(
     busy: Database, show: Show, parameters: dict[str, str]
 ) -> None:
     found = memory(show("releases.py", **parameters))
@@ -137,5 +137,5 @@ def test_the_memory_of_a_release_cause_says_what_was_done_by_whom_and_how_often_
     assert found[-1]["Last"] == "ben, 60 min ago: ticket 41"
 
 
-def test_a_cause_about_which_nothing_was_done_says_so(busy: Database, show: Show) -> None:
+def test_a_cause_about_which_nothing_was_done_reports_it(busy: Database, show: Show) -> None:
     assert "Nothing has been done yet about a release with the cause" in said(show("releases.py", release="ORD-3003"))

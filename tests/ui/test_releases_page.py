@@ -31,7 +31,7 @@ def _has(test: AppTest, key: str) -> bool:
     return any(button.key == key for button in test.button)
 
 
-def test_jobs_say_attempts_latest_error_and_next_try(busy: Database, show: Show) -> None:
+def test_jobs_show_attempts_latest_error_and_next_try(busy: Database, show: Show) -> None:
     text = said(show("releases.py"))
     assert "3 failed, 3 pending" in text
     assert "4 attempts, next in 7 min" in text
@@ -47,7 +47,7 @@ def test_a_retry_needs_no_dialog_and_three_clicks_are_one_command(busy: Database
     assert "Stored] Retry release · console" in said(third)
 
 
-def test_when_a_retry_has_ended_it_can_be_asked_for_again(busy: Database, show: Show) -> None:
+def test_when_a_retry_has_ended_it_can_be_requested_again(busy: Database, show: Show) -> None:
     test = show("releases.py")
     test.button(key="retry_ORD-3000").click().run()
     assert test.button(key="retry_ORD-3000").disabled
@@ -91,7 +91,7 @@ def test_released_jobs_can_be_seen_but_not_retried(busy: Database, show: Show) -
     assert test.checkbox(key="pick_release_ORD-3000").disabled
 
 
-def test_nothing_to_release_is_good_news(database: Database, show: Show) -> None:
+def test_nothing_to_release_has_a_text_of_its_own(database: Database, show: Show) -> None:
     assert "Nothing waits to be released." in said(show("releases.py"))
     assert "No job matches." in said(show("releases.py", job="Released"))
 
@@ -299,7 +299,7 @@ def test_one_failed_job_is_marked_with_proof_and_the_version_seen(busy: Database
         ("forced_open", 60_000, "Queue until it closes (forced open, 60 s left)"),
     ],
 )
-def test_the_button_says_what_the_release_breaker_makes_of_a_retry(
+def test_the_button_shows_what_the_release_breaker_makes_of_a_retry(
     busy: Database, show: Show, state: str, wait: int | None, label: str
 ) -> None:
     guard = seed_console.breaker("inventoryServiceReleaser", state, NOON - timedelta(seconds=12), retryInMs=wait)

@@ -58,7 +58,7 @@ def answer(database: Database, order_id: str, statement: LookupResult, *, second
 # ----------------------------------------------------------------------- queue
 
 
-def test_the_most_urgent_cases_come_first_by_hold_then_priority_then_age(busy: Database, show: Show) -> None:
+def test_the_most_urgent_cases_come_first_by_reservation_end_then_priority_then_age(busy: Database, show: Show) -> None:
     test = show("reviews.py")
     assert listed(test) == ["ORD-1006", "ORD-1004", "ORD-1004", "ORD-1003", "ORD-1002", "ORD-1007"]
     text = said(test)
@@ -103,7 +103,7 @@ def test_mine_are_the_cases_of_the_person_at_the_console(busy: Database, show: S
     assert "you until 12:11:00" in said(test)
 
 
-def test_a_claim_that_has_ended_is_nobodys(busy: Database, show: Show) -> None:
+def test_a_claim_that_has_ended_is_unclaimed(busy: Database, show: Show) -> None:
     at(NOON + timedelta(minutes=12), busy)
     assert "ORD-1006" in listed(show("reviews.py", owner="Unclaimed"))
 
@@ -127,13 +127,13 @@ def test_find_leaves_only_what_was_named(busy: Database, show: Show) -> None:
     assert listed(checked(test)) == ["ORD-1003"]
 
 
-def test_resolved_cases_say_who_did_what(busy: Database, show: Show) -> None:
+def test_resolved_cases_name_actor_and_action(busy: Database, show: Show) -> None:
     test = show("reviews.py", review_state="Resolved")
     assert "Confirm again by olga@example.com" in said(test)
     assert not test.checkbox
 
 
-def test_nothing_to_review_is_good_news(database: Database, show: Show) -> None:
+def test_nothing_to_review_has_a_text_of_its_own(database: Database, show: Show) -> None:
     assert "Nothing waits for a person." in said(show("reviews.py"))
 
 
@@ -264,7 +264,7 @@ def test_next_unclaimed_claims_the_most_urgent_free_case_and_opens_it(busy: Data
     assert "version 1" in said(test)
 
 
-def test_next_unclaimed_honours_the_filters_and_says_when_there_is_none(busy: Database, show: Show) -> None:
+def test_next_unclaimed_honours_the_filters_and_states_when_there_is_none(busy: Database, show: Show) -> None:
     test = press(show("reviews.py", reason="Confirmation failed"), "next_unclaimed")
     assert "No unclaimed case matches" in said(test)
     assert decided(busy) == []
@@ -278,7 +278,7 @@ def test_a_case_is_claimed_once_however_often_the_button_is_pressed(busy: Databa
     assert first.button(key="claim_REV-3").disabled
 
 
-def test_somebody_elses_case_says_whose_it_is_and_offers_nothing(busy: Database, show: Show) -> None:
+def test_another_persons_case_names_its_owner_and_offers_nothing(busy: Database, show: Show) -> None:
     test = show("reviews.py", case="REV-2")
     for key in ("claim_REV-2", "RECONFIRM_REV-2", "CANCEL_ORDER_REV-2"):
         assert test.button(key=key).disabled
@@ -295,7 +295,7 @@ def test_an_admin_may_take_a_case_over_and_resolve_it(busy: Database, show: Show
     assert (command.arguments, command.role) == ({"takeOver": True}, "admin")
 
 
-def test_one_hands_back_what_one_has(busy: Database, show: Show) -> None:
+def test_an_owner_releases_a_claim(busy: Database, show: Show) -> None:
     test = show("reviews.py", case="REV-2")
     test.user = {"is_logged_in": True, "email": "olga@example.com"}
     press(checked(test.run()), "release_claim_REV-2")
@@ -305,7 +305,9 @@ def test_one_hands_back_what_one_has(busy: Database, show: Show) -> None:
 # ------------------------------------------------------------------- work area
 
 
-def test_each_case_offers_what_our_side_allows_while_theirs_is_not_known(busy: Database, show: Show) -> None:
+def test_each_case_offers_what_the_order_allows_while_the_inventory_status_is_unknown(
+    busy: Database, show: Show
+) -> None:
     offered = {}
     for review_id in ("REV-1", "REV-2", "REV-3", "REV-4", "REV-5", "REV-6"):
         test = show("reviews.py", case=review_id)
@@ -320,7 +322,7 @@ def test_each_case_offers_what_our_side_allows_while_theirs_is_not_known(busy: D
     }
 
 
-def test_the_work_area_shows_both_sides_the_memory_and_the_timeline(busy: Database, show: Show) -> None:
+def test_the_work_area_shows_the_reconciliation_past_resolutions_and_the_timeline(busy: Database, show: Show) -> None:
     text = said(show("reviews.py", case="REV-3"))
     assert "Confirmation requested" in text
     assert "they say ACTIVE" in text
@@ -329,7 +331,7 @@ def test_the_work_area_shows_both_sides_the_memory_and_the_timeline(busy: Databa
     assert "This cause" not in text
 
 
-def test_the_memory_says_what_was_done_how_often_it_held_and_by_whom(busy: Database, show: Show) -> None:
+def test_past_resolutions_have_action_count_outcome_and_actor(busy: Database, show: Show) -> None:
     test = show("reviews.py", case="REV-2")
     rows = next(table.value.to_dict("records") for table in test.table if "Action" in table.value.columns)
     assert [(row["Action"], row["Times"], row["Lasted"]) for row in rows] == [
@@ -339,7 +341,7 @@ def test_the_memory_says_what_was_done_how_often_it_held_and_by_whom(busy: Datab
     assert rows[0]["Last"] == "ben, 24 h ago: stock was recounted"
 
 
-def test_opening_a_case_asks_them_once(busy: Database, show: Show) -> None:
+def test_opening_a_case_requests_one_lookup(busy: Database, show: Show) -> None:
     test = show("reviews.py", case="REV-1")
     checked(test.run())
     (command,) = [command for command in stored(busy) if command.kind == "ask_theirs"]
@@ -348,12 +350,12 @@ def test_opening_a_case_asks_them_once(busy: Database, show: Show) -> None:
     assert test.button(key="ask_theirs_ORD-1002").disabled
 
 
-def test_an_answer_that_is_fresh_is_not_asked_for_again(busy: Database, show: Show) -> None:
+def test_a_fresh_lookup_is_not_repeated(busy: Database, show: Show) -> None:
     show("reviews.py", case="REV-3")
     assert stored(busy) == []
 
 
-def test_a_move_that_their_side_makes_wrong_stays_visible_disabled_and_explained(busy: Database, show: Show) -> None:
+def test_an_action_refused_by_the_inventory_status_is_disabled_with_the_reason(busy: Database, show: Show) -> None:
     answer(busy, "ORD-1002", LookupResult(StockState.DEDUCTED, "CONFIRMED"))
     test = show("reviews.py", case="REV-1")
     assert test.button(key="RETRY_RESERVATION_REV-1").disabled
@@ -362,7 +364,7 @@ def test_a_move_that_their_side_makes_wrong_stays_visible_disabled_and_explained
     assert "Retry reservation: The Inventory Service has already deducted" in said(test)
 
 
-def test_a_hold_that_lasts_is_released_again_and_not_marked(busy: Database, show: Show) -> None:
+def test_a_reservation_that_lasts_is_released_again_and_not_marked(busy: Database, show: Show) -> None:
     answer(busy, "ORD-1007", LookupResult(StockState.RESERVED, "ACTIVE"))
     test = show("reviews.py", case="REV-5")
     assert test.button(key="MARK_RELEASED_REV-5").disabled
@@ -370,7 +372,7 @@ def test_a_hold_that_lasts_is_released_again_and_not_marked(busy: Database, show
     assert [(command.kind, command.target_id) for command in decided(busy)] == [("retry_release", "ORD-1007")]
 
 
-def test_where_nothing_is_held_a_retry_is_harmless_and_where_it_is_sold_of_no_use(busy: Database, show: Show) -> None:
+def test_a_retry_is_harmless_for_free_stock_and_disabled_for_deducted_stock(busy: Database, show: Show) -> None:
     answer(busy, "ORD-1007", LookupResult(StockState.FREE, "RELEASED"))
     test = show("reviews.py", case="REV-5")
     assert not test.button(key="MARK_RELEASED_REV-5").disabled
@@ -382,7 +384,7 @@ def test_where_nothing_is_held_a_retry_is_harmless_and_where_it_is_sold_of_no_us
     assert (retry.disabled, "would refuse the release again" in retry.help) == (True, True)
 
 
-def test_a_service_that_cannot_answer_is_said_plainly_and_refuses_nothing(busy: Database, show: Show) -> None:
+def test_a_service_that_cannot_answer_is_shown_and_refuses_nothing(busy: Database, show: Show) -> None:
     answer(busy, "ORD-1002", LookupResult(None, problem=CANNOT_ANSWER))
     test = show("reviews.py", case="REV-1")
     assert "Cannot answer" in said(test)
@@ -397,7 +399,7 @@ def test_an_old_answer_is_shown_with_its_age_and_refuses_nothing(busy: Database,
     assert not test.button(key="RETRY_RESERVATION_REV-1").disabled
 
 
-def test_an_unknown_case_is_said_to_be_unknown(busy: Database, show: Show) -> None:
+def test_an_unknown_case_is_reported_as_unknown(busy: Database, show: Show) -> None:
     assert "No case REV-99 exists." in said(show("reviews.py", case="REV-99"))
 
 
@@ -425,7 +427,7 @@ def guarded(database: Database, state: str, wait: int | None = None, name: str =
         ("forced_open", 60_000, ": queue (forced open, 60 s left)"),
     ],
 )
-def test_an_action_that_calls_says_what_its_breaker_makes_of_it_and_the_others_do_not(
+def test_an_action_that_calls_shows_what_its_breaker_makes_of_it_and_the_others_do_not(
     busy: Database, show: Show, state: str, wait: int | None, text: str
 ) -> None:
     guarded(busy, state, wait)
@@ -464,7 +466,7 @@ def test_several_cases_are_queued_while_the_breaker_of_their_call_is_open(busy: 
     assert "Queue until it closes (half-open in 18 s): the queue then drains" in str(test.info[-1].value)
 
 
-def test_what_waits_for_a_breaker_says_so_and_can_be_taken_back(busy: Database, show: Show) -> None:
+def test_what_waits_for_a_breaker_reports_it_and_can_be_undone(busy: Database, show: Show) -> None:
     test = press(show("reviews.py", case="REV-1"), "RETRY_RESERVATION_REV-1")
     (command,) = decided(busy)
     outcome = Outcome("reworded", code=QUEUED)
@@ -496,7 +498,7 @@ def test_what_waits_for_a_breaker_says_so_and_can_be_taken_back(busy: Database, 
         ("REV-5", "MARK_RELEASED", "SEEN_RELEASED", "", True),
     ],
 )
-def test_one_case_is_resolved_without_a_dialog_and_what_is_final_is_held_first(
+def test_one_case_is_resolved_without_a_dialog_and_final_actions_are_delayed(
     busy: Database, show: Show, review_id: str, action: str, reason: str | None, note: str, is_held: bool
 ) -> None:
     test = show("reviews.py", case=review_id)
@@ -531,7 +533,7 @@ def test_three_clicks_are_one_command(busy: Database, show: Show) -> None:
     assert tests[-1].button(key="APPROVE_REV-4").help == "A command on this case is under way."
 
 
-def test_undo_takes_back_what_is_held_and_the_audit_log_says_so(busy: Database, show: Show) -> None:
+def test_undo_withdraws_a_delayed_command_and_is_audited(busy: Database, show: Show) -> None:
     test = press(show("reviews.py", case="REV-4"), "APPROVE_REV-4")
     press(test, "undo_REV-4")
     (command,) = decided(busy)
@@ -545,14 +547,14 @@ def test_undo_takes_back_what_is_held_and_the_audit_log_says_so(busy: Database, 
     assert "Taken back" in said(test)
 
 
-def test_after_an_undo_the_same_can_be_asked_for_again(busy: Database, show: Show) -> None:
+def test_after_an_undo_the_same_can_be_requested_again(busy: Database, show: Show) -> None:
     test = press(show("reviews.py", case="REV-4"), "APPROVE_REV-4")
     press(test, "undo_REV-4")
     press(test, "APPROVE_REV-4")
     assert [command.state for command in decided(busy)] in (["WITHDRAWN", "STORED"], ["STORED", "WITHDRAWN"])
 
 
-def test_undo_that_comes_too_late_says_so(busy: Database, show: Show) -> None:
+def test_an_undo_that_comes_too_late_reports_it(busy: Database, show: Show) -> None:
     test = press(show("reviews.py", case="REV-4"), "APPROVE_REV-4")
     busy.write_now(lambda c: commands.claim(c, NOON + timedelta(seconds=11), NOON + timedelta(minutes=1), 8))
     press(test, "undo_REV-4")
@@ -567,7 +569,7 @@ def test_the_queue_offers_the_undo_as_well(busy: Database, show: Show) -> None:
     assert [command.state for command in decided(busy)] == ["WITHDRAWN"]
 
 
-def test_the_outcome_of_a_command_stands_on_its_case(busy: Database, show: Show) -> None:
+def test_the_outcome_of_a_command_is_shown_on_its_case(busy: Database, show: Show) -> None:
     text = said(show("reviews.py"))
     assert "Refused] Confirm again: Somebody was faster · resolved by olga@example.com · ben" in text
 
@@ -585,7 +587,7 @@ def test_a_viewer_sees_every_action_disabled_with_the_reason(busy: Database, sho
 
 
 @pytest.mark.parametrize("page", ["overview.py", "reviews.py", "releases.py"])
-def test_who_may_not_look_is_told_so_and_sees_nothing(busy: Database, show: Show, page: str) -> None:
+def test_who_may_not_look_sees_the_reason_only(busy: Database, show: Show, page: str) -> None:
     as_role(busy, "none")
     text = said(show(page, case="REV-3"))
     assert "Your role here is none: it may not read this page." in text

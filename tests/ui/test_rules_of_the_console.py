@@ -143,7 +143,7 @@ def test_every_chart_writes_on_its_axes_so_that_it_can_be_read(busy: Database, s
     assert {spec["config"]["axis"]["labelColor"] for spec in specs} == {"#566274"}
 
 
-def test_charts_of_old_data_are_grey_and_what_was_bad_stands_out(busy: Database, show: Show) -> None:
+def test_charts_of_old_data_are_grey_and_bad_values_keep_their_colour(busy: Database, show: Show) -> None:
     test = show("breakers.py")
     assert '"#D23A57"' in _specs(test)
     file = Path(str(busy.url.database))
@@ -174,7 +174,7 @@ def _time_scales(part: object) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_a_refresh_writes_in_the_header_stands_last_behind_something_that_stays(
+def test_what_a_refresh_writes_in_the_header_is_last_behind_a_lasting_element(
     busy: Database, show: Show, page: str
 ) -> None:
     """Streamlit may drop such a write; a page whose places then move is dropped whole by the browser."""

@@ -85,7 +85,7 @@ def test_a_command_on_an_order_of_the_same_number_is_not_shown_there(busy: Datab
     assert not test.button(key=f"publish_{row_id}").disabled
 
 
-def test_many_are_listed_in_part_and_their_number_is_said(busy: Database, show: Show) -> None:
+def test_many_are_listed_in_part_and_their_number_is_shown(busy: Database, show: Show) -> None:
     undeliverable(busy, UNDELIVERABLE_SHOWN + 7)
     test = show("events.py")
     assert f"{TITLE} {UNDELIVERABLE_SHOWN + 7} events**" in said(test)
@@ -94,7 +94,9 @@ def test_many_are_listed_in_part_and_their_number_is_said(busy: Database, show: 
     assert len(shown) == UNDELIVERABLE_SHOWN
 
 
-def test_the_list_of_outgoing_events_tells_them_from_those_that_are_tried_again(busy: Database, show: Show) -> None:
+def test_the_list_of_outgoing_events_distinguishes_them_from_those_that_are_tried_again(
+    busy: Database, show: Show
+) -> None:
     undeliverable(busy)
     chosen = said(show("events.py", view="Outgoing", out_state="Cannot be published"))
     assert "event large-0" in chosen

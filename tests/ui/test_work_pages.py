@@ -46,7 +46,7 @@ def test_a_difference_of_a_kind_that_is_not_known_here_can_be_looked_at(busy: Da
     assert next(button for button in test.button if button.label == "Apply").disabled
 
 
-def test_a_conservation_page_without_differences_says_that_all_adds_up(database: Database, show: Show) -> None:
+def test_a_conservation_page_without_differences_shows_that_all_adds_up(database: Database, show: Show) -> None:
     assert "Nothing has been compared yet" in said(show("conservation.py"))
 
 

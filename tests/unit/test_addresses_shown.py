@@ -29,7 +29,7 @@ def test_the_address_of_a_file_leads_back_to_it(name):
 @pytest.mark.parametrize(
     "name", ["Größe", "a b", "50%", "50%25", "a?b", "a?uri=true", "a#b", "it's", 'say "x"', "a&b", "a\\b"]
 )
-def test_sqlite_makes_the_file_where_its_address_says(tmp_path, name):
+def test_sqlite_makes_the_file_at_its_address(tmp_path, name):
     path = tmp_path / name / "x.db"
     path.parent.mkdir()
     engine = create_engine(sqlite_url(path))
@@ -56,7 +56,7 @@ def test_addresses_are_shown_without_credentials(text, shown):
 
 
 @given(password=st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\"'<>"), min_size=6))
-def test_no_password_is_shown_whatever_stands_in_it(password):
+def test_no_password_is_shown_whatever_its_characters(password):
     assert password not in without_credentials(f"failed: https://x-y:{password}@host/path")
 
 

@@ -70,7 +70,7 @@ def test_old_data_is_shown_while_new_data_is_read(readings: BackgroundReadingCac
     gate.set()
 
 
-def test_a_failure_keeps_the_last_value_and_says_what_is_wrong(readings: BackgroundReadingCache, time: Time) -> None:
+def test_a_failure_keeps_the_last_value_and_shows_what_is_wrong(readings: BackgroundReadingCache, time: Time) -> None:
     def fail() -> str:
         raise SourceUnavailable("The database does not answer.")
 
@@ -113,7 +113,7 @@ def test_every_span_has_a_bounded_number_of_points_and_ends_in_the_past(length: 
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_ends_now_and_is_as_long_as_it_says(preset: str) -> None:
+def test_a_preset_ends_now_and_has_its_length(preset: str) -> None:
     span = span_of(Wanted(preset), NOON)
     assert span.end == NOON
     assert PRESETS[preset] <= span.length < PRESETS[preset] + span.step

@@ -167,7 +167,7 @@ async def test_an_answer_closes_a_half_open_circuit():
     assert world.state == CLOSED
 
 
-async def test_an_open_circuit_sends_nothing_and_says_when_to_come_back():
+async def test_an_open_circuit_sends_nothing_and_states_when_to_come_back():
     world = await opened()
     world.time.now_ms += 12_000
     error = await world.denied()
@@ -268,7 +268,7 @@ async def test_calls_run_side_by_side():
     assert world.breaker.snapshot().calls == 50
 
 
-async def test_the_snapshot_tells_all_that_a_tile_shows():
+async def test_the_snapshot_reports_the_content_of_a_tile():
     world = World()
     await world.ok(2)
     world.time.now_ms += 1_000
@@ -284,7 +284,7 @@ async def test_the_snapshot_tells_all_that_a_tile_shows():
     assert snapshot.buckets == (*[(0, 0)] * 8, (2, 0), (3, 3))
 
 
-async def test_listeners_hear_each_transition_once_and_at_its_own_time():
+async def test_listeners_receive_each_transition_once_and_at_its_own_time():
     world = await half_opened()
     world.time.now_ms += 7_000
     world.breaker.snapshot()
@@ -339,7 +339,7 @@ async def test_failures_under_a_forced_closing_leave_the_automatic_state_alone()
     assert world.state == OPEN
 
 
-async def test_the_reset_timer_runs_on_beneath_an_override_without_a_word():
+async def test_the_reset_timer_runs_on_beneath_an_override_without_a_log_entry():
     world = await opened()
     world.breaker.start_override(FORCED_CLOSED, "test", 60_000)
     world.time.now_ms += 59_999

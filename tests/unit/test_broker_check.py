@@ -94,7 +94,9 @@ def test_a_broker_whose_disk_is_full_is_never_started_again_and_gets_its_time_on
         "nobody named",
     ],
 )
-def test_what_says_nothing_of_the_broker_never_restarts_it_and_breaks_the_time_of_failures(seen: dict[str, Any] | None):
+def test_what_implies_nothing_of_the_broker_never_restarts_it_and_breaks_the_time_of_failures(
+    seen: dict[str, Any] | None,
+):
     observed = Observed()
     assert observed.restarts(seen, 3600) == []
     for _ in range(100):
@@ -129,7 +131,7 @@ def answering(status: int, body: bytes) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("status", [200, 503])
-def test_the_worker_tells_whether_it_is_ready_or_not(status: int):
+def test_the_worker_reports_whether_it_is_ready_or_not(status: int):
     with answering(status, json.dumps(REFUSED).encode()) as port:
         assert fetch_object("127.0.0.1", port, "/readyz") == REFUSED
 
@@ -160,7 +162,7 @@ async def test_a_worker_that_is_not_there_does_not_end_the_broker(tmp_path: Path
         ({"data": {"nats": "connected", "publishing": False}}, Publishing.REFUSED),
     ],
 )
-def test_the_inventory_service_tells_how_publishing_goes(answer: dict[str, Any] | None, told: Publishing):
+def test_the_inventory_service_reports_how_publishing_goes(answer: dict[str, Any] | None, told: Publishing):
     assert inventory_publishing(answer) is told
 
 

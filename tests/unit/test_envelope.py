@@ -39,7 +39,7 @@ def test_the_envelope_has_the_seeds_seven_fields():
     }
 
 
-def test_the_fields_of_an_order_event_stand_in_data_and_at_the_top():
+def test_the_fields_of_an_order_event_are_in_data_and_at_the_top():
     event = OutgoingEvent("order.created", "o-1", {"eventType": "order.created", "orderId": "o-1", "items": []})
     body = orjson.loads(encode(event, "e-1", AT))
     assert body["data"] == event.data
@@ -115,7 +115,7 @@ def test_the_time_is_that_of_the_event_if_it_can_be_understood(data, stamp, occu
         ({}, "field orderId"),
     ],
 )
-def test_what_can_never_be_handled_is_poison_and_says_why(body, reason):
+def test_what_can_never_be_handled_is_poison_and_states_the_reason(body, reason):
     with pytest.raises(PoisonEvent) as caught:
         read(body)
     told = str(caught.value).replace("is not one that belongs", "does not belong")
@@ -215,7 +215,7 @@ def test_the_reason_repeats_little_of_what_was_sent():
     assert len(str(caught.value)) < 400
 
 
-def test_the_digest_tells_contents_apart_and_not_forms():
+def test_the_digest_distinguishes_contents_and_not_forms():
     first = decoded(envelope(CONFIRMED))
     assert decoded(CONFIRMED | {"id": "e-1", "timestamp": "2024-01-01T00:00:00Z"}).digest == first.digest
     assert decoded(envelope(CONFIRMED | {"confirmedAt": None}, timestamp=None)).digest == first.digest

@@ -229,7 +229,7 @@ async def test_a_check_that_cannot_be_read_is_an_unavailable_service(body):
         (reservation(items=[{**item, "quantity": 1} for item in reservation()["data"]["items"]]), "not every line"),
     ],
 )
-async def test_a_reservation_that_cannot_be_relied_on_has_failed_and_says_why(body, reason):
+async def test_a_reservation_that_cannot_be_relied_on_has_failed_and_states_the_reason(body, reason):
     service = Service(body=body)
     with pytest.raises(ReservationFailed) as caught:
         await service.reserve()
@@ -303,7 +303,7 @@ REFUSALS_OF_US = [401, 403, 405, 406, 407, 410, 413, 415, 421, 425, 426, 431, 45
 @pytest.mark.parametrize("status", [*REFUSALS_OF_US, 400, 404])
 @pytest.mark.parametrize("body", [b"", b"<html>", {"message": "no route"}, {"error": {"code": 400}}])
 @pytest.mark.parametrize("call", [Service.check, Service.reserve])
-async def test_a_refusal_of_the_caller_says_nothing_of_the_order(call, body, status):
+async def test_a_refusal_of_the_caller_implies_nothing_of_the_order(call, body, status):
     service = Service(status, body)
     with pytest.raises(InventoryRefusesUs) as caught:
         await call(service)
@@ -391,7 +391,7 @@ async def test_silence_is_a_timeout_that_may_have_run(call):
     ],
 )
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_lost_call_says_whether_it_may_have_run(call, error, kind, outcome, may_have_run):
+async def test_a_lost_call_shows_whether_it_may_have_run(call, error, kind, outcome, may_have_run):
     service = Failing(error)
     with pytest.raises(kind) as caught:
         await call(service)

@@ -50,7 +50,7 @@ def a_lookup(service: Service, monotonic=lambda: 0.0) -> HTTPInventoryLookup:
         ("TOMBSTONED", StockState.FREE),
     ],
 )
-async def test_the_state_of_a_reservation_says_what_is_held(state, meaning):
+async def test_the_state_of_a_reservation_shows_what_is_reserved(state, meaning):
     service = Service(httpx.Response(200, json={"success": True, "data": {"orderId": "o-1", "state": state}}))
 
     assert await a_lookup(service).stock_of("o-1") == meaning
@@ -61,7 +61,7 @@ async def test_the_state_of_a_reservation_says_what_is_held(state, meaning):
 
 
 @pytest.mark.parametrize("word", ["ON_HOLD", "active", "", "X" * 100])
-async def test_a_word_that_we_do_not_know_says_nothing_about_the_stock(word):
+async def test_a_word_that_we_do_not_know_implies_nothing_about_the_stock(word):
     service = Service(httpx.Response(200, json={"success": True, "data": {"orderId": "o-1", "state": word}}))
     lookup = a_lookup(service)
 
@@ -72,7 +72,7 @@ async def test_a_word_that_we_do_not_know_says_nothing_about_the_stock(word):
     assert len(service.requests) == 2
 
 
-async def test_an_order_that_the_service_does_not_know_holds_nothing():
+async def test_an_order_that_the_service_does_not_know_reserves_nothing():
     service = Service(httpx.Response(404, json={"success": False, "error": {"code": "RESERVATION_NOT_FOUND"}}))
     assert await a_lookup(service).stock_of("o-1") == StockState.FREE
 
@@ -87,7 +87,7 @@ async def test_an_order_that_the_service_does_not_know_holds_nothing():
         httpx.Response(200, text="<html>"),
     ],
 )
-async def test_a_service_without_this_route_cannot_say_and_is_left_alone_for_a_while(response):
+async def test_a_service_without_this_route_cannot_answer_and_is_left_alone_for_a_while(response):
     now = [0.0]
     service = Service(response)
     lookup = a_lookup(service, lambda: now[0])

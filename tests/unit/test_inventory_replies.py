@@ -53,7 +53,7 @@ def test_what_the_service_calls_available_is_available_whatever_the_quantity(qua
     assert answer.available is True
 
 
-def test_a_line_without_quantities_is_available_when_the_service_says_so():
+def test_a_line_without_quantities_is_available_when_the_service_reports_it():
     line = LineAvailability(PRODUCT, VARIANT, available=True, requested_quantity=2, available_quantity=None)
     assert read_availability(checked(), LINES) == Availability(available=True, lines=(line,))
     assert read_availability(checked(available=False, availableQuantity=99), LINES).available is False
@@ -145,7 +145,7 @@ def test_a_shortage_names_the_lines_of_the_order_only_however_many_the_service_n
     assert short_lines(content, LINES) == [expected]
 
 
-def test_what_an_error_body_says_is_cut_and_can_be_stored():
+def test_the_text_of_an_error_body_is_cut_and_can_be_stored():
     content = json.dumps({"error": {"code": "C" * 5000, "message": "no\x00" + "m" * 5000}}).encode()
     stated = stated_reason(content)
     assert (len(stated["code"]), len(stated["message"])) == (100, 500)

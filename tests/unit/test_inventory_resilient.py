@@ -157,7 +157,7 @@ async def test_a_circuit_that_opens_between_attempts_ends_the_call_and_remembers
     assert caught.value.may_have_run is True
 
 
-async def test_a_call_that_was_surely_never_sent_says_so():
+async def test_a_call_that_was_surely_never_sent_reports_it():
     world = World(*[down(may_have_run=False) for _ in range(3)])
     with pytest.raises(InventoryUnavailable) as caught:
         await world.reserve()

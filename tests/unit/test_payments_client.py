@@ -116,7 +116,7 @@ async def test_some_statuses_say_it_all(call, status, state):
 
 @pytest.mark.parametrize("state", ["CAPTURED", "DECLINED", "REFUNDED"])
 @pytest.mark.parametrize("call", [Service.capture, Service.find])
-async def test_the_body_tells_the_state(call, state):
+async def test_the_body_reports_the_state(call, state):
     assert await call(Service(body=stated(state))) == state
 
 
@@ -184,7 +184,7 @@ async def test_any_other_status_leaves_the_payment_unknown(status, outcome, may_
     ],
 )
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_lost_call_says_whether_it_may_have_run(call, error, outcome, may_have_run):
+async def test_a_lost_call_shows_whether_it_may_have_run(call, error, outcome, may_have_run):
     class Failing(Service):
         async def handle(self, request: httpx.Request) -> httpx.Response:
             raise error
@@ -207,7 +207,7 @@ async def test_silence_leaves_the_payment_unknown():
     assert (service.trail[0].outcome, caught.value.may_have_run) == ("timeout", True)
 
 
-async def test_the_null_gateway_approves_everything_and_says_in_the_trail_who_did():
+async def test_the_null_gateway_approves_everything_and_names_itself_in_the_attempts():
     gateway: PaymentGateway = NullPaymentGateway(lambda: NOW)
     trail: list[Attempt] = []
     states = [
@@ -225,7 +225,7 @@ async def test_the_null_gateway_approves_everything_and_says_in_the_trail_who_di
 
 @pytest.mark.parametrize("call", [Service.find, Service.refund])
 @pytest.mark.parametrize("body", [b"", b"<html>", {"message": "no Route matched"}])
-async def test_a_404_that_is_not_the_gateways_own_does_not_say_that_there_is_no_payment(call, body):
+async def test_a_404_that_is_not_the_gateways_own_does_not_state_that_there_is_no_payment(call, body):
     service = Service(404, body)
     with pytest.raises(PaymentOutcomeUnknown):
         await call(service)

@@ -85,7 +85,7 @@ async def test_old_messages_samples_and_keys_go_and_the_rest_stays(year_old):
     assert after["idempotency_keys"] == 0
 
 
-async def test_ended_alerts_and_what_was_said_about_them_go_and_those_that_stand_stay(shop):
+async def test_ended_alerts_and_what_was_recorded_about_them_go_and_those_that_are_active_stay(shop):
     firing = seed_alerts.breaker_open(START)
     over = replace(seed_alerts.success_low(START), state="resolved", resolved_at=START, is_notified=False)
     untold = replace(over, alert_id="untold", is_notified=True)
@@ -140,7 +140,7 @@ async def test_what_is_young_is_kept(shop):
     assert await shop.everything() == before
 
 
-async def test_a_full_step_says_that_more_may_wait(shop):
+async def test_a_full_step_shows_that_more_may_wait(shop):
     rows = [{"event_id": f"e-{n}", "type": "t", "received_at": START} for n in range(MAX_ROWS_PER_TRANSACTION + 1)]
     await shop.real_database.write(lambda c: c.execute(insert(tables.inbox), rows))
     shop.clock.now = START + YEAR

@@ -30,7 +30,7 @@ def test_an_unverified_order_that_has_ended_can_only_be_approved(status: str) ->
         (R.PAYMENT_UNKNOWN, S.PAYING, A.APPROVE),
     ],
 )
-def test_a_case_allows_its_remedy_and_a_cancel_only_while_the_order_stands_there(
+def test_a_case_allows_its_remedy_and_a_cancel_only_while_the_order_is_in_that_state(
     reason: str, status: str, action: str
 ) -> None:
     assert allowed_actions(reason, status) == (action, A.CANCEL_ORDER)

@@ -143,7 +143,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "text", "allowed"), BAD)
-def test_a_wrong_value_is_told_in_one_line_with_variable_value_and_what_is_allowed(given, name, text, allowed):
+def test_a_wrong_value_is_reported_in_one_line_with_variable_value_and_what_is_allowed(given, name, text, allowed):
     with pytest.raises(ConfigurationError) as caught:
         given(name, text)
     told = str(caught.value)
@@ -173,7 +173,7 @@ SECRET = [
 
 
 @pytest.mark.parametrize(("name", "text", "allowed"), SECRET)
-def test_a_wrong_secret_is_told_without_being_shown(given, name, text, allowed):
+def test_a_wrong_secret_is_reported_without_being_shown(given, name, text, allowed):
     with pytest.raises(ConfigurationError) as caught:
         given(name, text)
     told = str(caught.value)

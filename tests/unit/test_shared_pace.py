@@ -57,7 +57,7 @@ def workers(sqlite_url: str, clock: FrozenClock) -> Iterator[tuple[Worker, Worke
         yield Worker("one", database, clock), Worker("other", database, clock)
 
 
-async def test_a_replica_that_was_never_refused_sends_nothing_while_another_was_told_to_wait(
+async def test_a_replica_that_was_never_refused_sends_nothing_while_another_has_to_wait(
     workers: tuple[Worker, Worker], clock: FrozenClock
 ) -> None:
     one, other = workers
@@ -76,7 +76,7 @@ async def test_a_replica_that_was_never_refused_sends_nothing_while_another_was_
     assert other.pacer._closed_until <= other.pacer.monotonic()
 
 
-async def test_what_was_heard_is_not_told_on(workers: tuple[Worker, Worker], clock: FrozenClock) -> None:
+async def test_a_received_pace_is_not_forwarded(workers: tuple[Worker, Worker], clock: FrozenClock) -> None:
     one, other = workers
     one.refuse(30)
     await one.beat()
@@ -90,7 +90,7 @@ async def test_what_was_heard_is_not_told_on(workers: tuple[Worker, Worker], clo
     assert one.pacer._closed_until == other.pacer._closed_until == 30
 
 
-async def test_a_replica_that_is_gone_is_not_heard(workers: tuple[Worker, Worker], clock: FrozenClock) -> None:
+async def test_a_replica_that_is_gone_is_ignored(workers: tuple[Worker, Worker], clock: FrozenClock) -> None:
     one, other = workers
     one.refuse(300)
     await one.beat()
@@ -99,7 +99,7 @@ async def test_a_replica_that_is_gone_is_not_heard(workers: tuple[Worker, Worker
     assert await other.admits()
 
 
-async def test_a_pace_is_told_until_it_is_forgotten(workers: tuple[Worker, Worker], clock: FrozenClock) -> None:
+async def test_a_pace_is_reported_until_it_is_forgotten(workers: tuple[Worker, Worker], clock: FrozenClock) -> None:
     one, _ = workers
     assert one.pacer.told() is None
     one.refuse(5)
@@ -144,7 +144,7 @@ def test_a_replica_that_is_answered_faster_keeps_its_own_rate() -> None:
         (None, None),
     ],
 )
-def test_what_another_version_says_is_bounded_or_not_understood(said: Any, closed_until: float | None) -> None:
+def test_the_pace_of_another_version_is_bounded_or_not_understood(said: Any, closed_until: float | None) -> None:
     pacer = Pacer(lambda: 0.0)
     other = Replica("other", START, START, [], {"pace": said})
     pacer.hear_others([other, Replica("silent", START, START, [], {})], START + timedelta(seconds=1))

@@ -115,7 +115,7 @@ async def test_calls_outside_of_any_trace_have_no_span(wire: Wire, tracer: Recor
         (200, httpx.ConnectError("away"), "unavailable"),
     ],
 )
-async def test_a_failed_attempt_says_on_its_span_what_it_says_on_the_timeline(
+async def test_a_failed_attempt_has_on_its_span_what_it_has_on_the_timeline(
     wire: Wire, tracer: Recording, status: int, error: Exception | None, outcome: str
 ) -> None:
     wire.status, wire.error = status, error

@@ -132,7 +132,7 @@ async def test_a_trace_that_its_caller_does_not_sample_is_not_exported_and_goes_
         (("timeout", None, "no reply"), {"holdfast.outcome": "timeout", "error.type": "timeout"}, True),
     ],
 )
-async def test_an_attempt_says_what_became_of_it(
+async def test_an_attempt_shows_what_became_of_it(
     traced: Traced, end: tuple[Any, ...], expected: dict[str, Any], is_error: bool
 ) -> None:
     call = traced.tracer.attempt(
@@ -200,7 +200,7 @@ async def test_transitions_and_short_circuits_are_events_of_the_present_span(tra
         ("shop", "service.name=from-attributes", "shop"),
     ],
 )
-async def test_the_service_is_named_as_the_standard_says_and_holdfast_without_a_name(
+async def test_the_service_is_named_as_the_standard_requires_and_holdfast_without_a_name(
     monkeypatch: pytest.MonkeyPatch, given: str | None, attributes: str | None, name: str
 ) -> None:
     if attributes:

@@ -54,7 +54,7 @@ def loaded_modules(folder: Path, **environment: str) -> int:
     return int(run.stdout)
 
 
-def test_a_worker_that_is_told_nothing_loads_nothing_of_opentelemetry(tmp_path: Path) -> None:
+def test_a_worker_without_tracing_settings_loads_nothing_of_opentelemetry(tmp_path: Path) -> None:
     assert loaded_modules(tmp_path) == 0
 
 

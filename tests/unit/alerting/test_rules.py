@@ -52,7 +52,7 @@ def test_times_scale_with_the_window():
     assert held["InventoryCircuitBreakerOpen"] == seconds(0)
 
 
-def test_every_alert_says_what_to_do_and_where_to_look():
+def test_every_alert_shows_what_to_do_and_where_to_look():
     for rule in rules(Settings()):
         assert len(rule.runbook) >= 2
         assert rule.summary.endswith(".")

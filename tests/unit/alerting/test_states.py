@@ -11,7 +11,7 @@ from state.alerts import FIRING, PENDING, RESOLVED
 from tests.unit.alerting.world import NOON, OUTAGE, EvaluatedRule, dead_letters, seconds
 
 
-def test_without_a_hold_it_fires_at_once():
+def test_without_a_for_duration_it_fires_at_once():
     evaluated = EvaluatedRule(dead_letters())
     evaluated.at(0, 1)
     assert (evaluated.state, evaluated.alert.fired_at, evaluated.alert.active_at) == (FIRING, NOON, NOON)
@@ -87,7 +87,7 @@ def test_a_resolved_alert_that_comes_again_begins_anew():
     assert evaluated.events == ["FIRING", "RESOLVED"]
 
 
-def test_a_pending_alert_is_not_taken_for_true_while_nobody_looked():
+def test_a_pending_alert_is_not_taken_for_true_while_nothing_was_evaluated():
     evaluated = EvaluatedRule(dead_letters(for_duration=10))
     evaluated.at(0, 1)
     after = OUTAGE.total_seconds() + 5
@@ -95,7 +95,7 @@ def test_a_pending_alert_is_not_taken_for_true_while_nobody_looked():
     assert (evaluated.state, evaluated.alert.active_at) == (PENDING, NOON + seconds(after))
 
 
-def test_a_firing_alert_survives_that_nobody_looked():
+def test_a_firing_alert_survives_that_nothing_was_evaluated():
     evaluated = EvaluatedRule(dead_letters())
     evaluated.at(0, 1)
     evaluated.at(10_000, 1)
@@ -134,7 +134,7 @@ def test_what_is_silenced_is_not_sent_until_the_silence_ends():
     assert due_notification(firing(), {}) == FIRING
 
 
-def test_whoever_was_told_of_it_is_told_its_end_though_it_is_silenced_now():
+def test_the_end_of_a_sent_alert_is_sent_although_it_is_silenced_now():
     over = replace(firing(), state=RESOLVED, is_notified=True, resolved_at=NOON)
     assert due_notification(over, SILENCER) == RESOLVED
     assert due_notification(replace(over, is_notified=False), {}) is None

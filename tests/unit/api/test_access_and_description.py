@@ -81,7 +81,7 @@ async def test_a_role_may_do_what_it_is_for_and_nothing_else(guarded, call, role
         assert error["details"] == {"role": role, "allowed": sorted(allowed)}
 
 
-async def test_the_name_of_the_token_is_the_actor_whatever_the_caller_says(guarded, order_body):
+async def test_the_name_of_the_token_is_the_actor_whatever_the_caller_sends(guarded, order_body):
     guarded.acting_as(OPERATOR)
     await guarded.post(ORDERS, order_body(orderId="mine"))
     await guarded.post(f"{ORDERS}/mine/cancel", {"reason": "X"}, x_actor="somebody else")

@@ -50,7 +50,7 @@ async def test_nothing_fires_nothing_is_listed(api):
     assert await api.data(ALERTS) == {"items": []}
 
 
-async def test_an_alert_tells_what_it_is_since_when_and_what_to_do(alarmed):
+async def test_an_alert_reports_what_it_is_since_when_and_what_to_do(alarmed):
     alert = await the_alert(alarmed)
     assert (alert["name"], alert["state"], alert["severity"], alert["source"]) == (
         "DeadLettersPresent", "firing", "warning", "worker",
@@ -70,7 +70,7 @@ async def test_alerts_are_picked_by_state(alarmed):
     error_of(await alarmed.get(ALERTS, state="open"), 400, "VALIDATION_ERROR")
 
 
-async def test_acknowledging_says_who_and_is_audited(alarmed):
+async def test_acknowledging_shows_who_and_is_audited(alarmed):
     alert_id = (await the_alert(alarmed))["alertId"]
     answer = await alarmed.post(f"{ALERTS}/{alert_id}/acknowledge", {"note": "looking"}, x_actor="ada")
     taken = answer.json()["data"]["acknowledged"]
@@ -129,7 +129,7 @@ async def test_matchers_that_cannot_be_are_refused(alarmed, matchers):
     error_of(await alarmed.post(SILENCES, {"matchers": matchers, "reason": "x"}), 400, "VALIDATION_ERROR")
 
 
-async def test_history_tells_what_became_of_alerts(alarmed):
+async def test_history_reports_what_became_of_alerts(alarmed):
     alert_id = (await the_alert(alarmed))["alertId"]
     await alarmed.post(f"{ALERTS}/{alert_id}/acknowledge", x_actor="ada")
     for found in (await alarmed.data(f"{ALERTS}/history"), await alarmed.data(f"{ALERTS}/history", alertId=alert_id)):
@@ -213,7 +213,7 @@ async def test_notifications_can_be_looked_at(alarmed):
     assert await alarmed.data(f"{ALERTS}/notifications") == {"items": []}
 
 
-async def test_the_gauges_tell_what_fires(alarmed):
+async def test_the_gauges_show_what_fires(alarmed):
     text = (await alarmed.get("/metrics")).text
     assert "alerts_firing 1.0" in text
     assert 'alert_notifications_total{outcome="failed"} 0.0' in text

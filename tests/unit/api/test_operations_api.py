@@ -76,7 +76,7 @@ async def test_the_queue_is_filtered_and_open_cases_come_oldest_first(api):
     assert problem["field"] == "reason"
 
 
-async def test_a_case_is_resolved_and_the_second_person_told_who_was_first(api):
+async def test_a_case_is_resolved_and_the_second_person_receives_the_name_of_the_first(api):
     review = await unverified(api)
     path = f"/api/v1/reviews/{review.review_id}/resolve"
     first = await api.post(path, {"action": "APPROVE", "note": "called", "version": 1}, x_actor="ada")
@@ -159,7 +159,7 @@ async def test_a_release_that_is_waited_for_answers_with_its_outcome(api):
     assert (answer.status_code, answer.json()["data"]["state"]) == (202, "DONE")
 
 
-async def test_a_release_that_is_waited_for_and_fails_says_so(api):
+async def test_a_release_that_is_waited_for_and_fails_reports_it(api):
     await declined(api)
     api.shop.inventory.fail(RELEASE, Fault.UNAVAILABLE)
     answer = await api.post("/api/v1/releases/mine/retry?wait=true")
@@ -260,7 +260,7 @@ async def other_says(api, *breakers):
     )
 
 
-async def test_the_answer_that_follows_the_opening_call_says_that_the_breaker_is_open(api):
+async def test_the_answer_that_follows_the_opening_call_shows_that_the_breaker_is_open(api):
     """No heartbeat comes between the call and the question."""
 
     async def fails() -> None:
@@ -449,7 +449,7 @@ async def test_an_unknown_dead_letter_is_not_found(api):
 # ------------------------------------------------------------------- audit log
 
 
-async def test_the_audit_log_says_who_did_what_when_and_why(api):
+async def test_the_audit_log_names_actor_and_action_when_and_why(api):
     review = await unverified(api)
     path = f"/api/v1/reviews/{review.review_id}/resolve"
     body = {"action": "CANCEL_ORDER", "note": "FRAUD", "version": 1}
@@ -587,7 +587,7 @@ async def test_a_claim_that_has_ended_is_not_shown(api):
     assert (case["owner"], case["claimedUntil"]) == (None, None)
 
 
-async def test_somebody_elses_case_is_neither_claimed_nor_resolved_and_it_is_said_whose_it_is(guarded):
+async def test_another_persons_case_is_neither_claimed_nor_resolved_and_the_owner_is_named(guarded):
     review = await unverified(guarded)
     path = f"/api/v1/reviews/{review.review_id}"
     await guarded.shop.claims.claim(review.review_id, actor="ada")

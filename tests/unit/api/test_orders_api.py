@@ -121,17 +121,17 @@ async def test_a_shortage_lists_every_short_line(api, order_body):
     ]
 
 
-async def test_an_open_breaker_says_when_to_come_back(api, order_body):
+async def test_an_open_breaker_states_when_to_come_back(api, order_body):
     api.shop.inventory.fail(CHECK, Fault.CIRCUIT_OPEN)
     assert (await api.post(ORDERS, order_body())).headers["Retry-After"] == "12"
 
 
-async def test_an_answer_without_advice_says_to_come_back_soon(api, order_body):
+async def test_an_answer_without_advice_states_a_short_wait(api, order_body):
     api.shop.inventory.fail(CHECK, Fault.UNAVAILABLE)
     assert (await api.post(ORDERS, order_body())).headers["Retry-After"] == "5"
 
 
-async def test_an_order_cancelled_while_it_was_placed_says_so(api, order_body):
+async def test_an_order_cancelled_while_it_was_placed_reports_it(api, order_body):
     async def cancel() -> None:
         await api.shop.cancel("mine")
 
@@ -260,7 +260,7 @@ async def test_a_body_larger_than_a_megabyte_is_refused(api):
     error_of(answer, 413, "PAYLOAD_TOO_LARGE")
 
 
-async def test_more_than_can_be_handled_is_told_to_come_back(api, order_body):
+async def test_more_than_can_be_handled_is_refused_with_a_retry_time(api, order_body):
     async def refuse(_):
         raise Overloaded("1000 orders are being placed; come back in a second.")
 
@@ -268,7 +268,7 @@ async def test_more_than_can_be_handled_is_told_to_come_back(api, order_body):
     error_of(await api.post(ORDERS, order_body()), 503, "SERVICE_OVERLOADED", retryable=True)
 
 
-async def test_a_database_with_too_much_to_do_is_told_as_such(api, order_body):
+async def test_a_database_with_too_much_to_do_is_answered_as_such(api, order_body):
     async def refuse(_):
         raise DatabaseOverloaded("10000 transactions are waiting")
 
@@ -295,7 +295,7 @@ async def test_an_unknown_order_is_not_found(api):
         assert error_of(await api.get(path), 404, "ORDER_NOT_FOUND")["details"] == {"orderId": "nobody"}
 
 
-async def test_the_timeline_is_told_oldest_first(api, order_body):
+async def test_the_timeline_is_listed_oldest_first(api, order_body):
     await api.post(ORDERS, order_body(orderId="mine"))
     await api.post(f"{ORDERS}/mine/cancel", {"reason": "X"})
     items = (await api.data(f"{ORDERS}/mine/timeline"))["items"]

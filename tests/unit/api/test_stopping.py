@@ -9,7 +9,7 @@ from services.domain.call_attempts import InventoryCall
 ORDERS = "/api/v1/orders"
 
 
-async def test_a_request_that_is_cut_short_is_told_to_come_back_and_gets_its_order_then(api, order_body):
+async def test_a_request_that_is_cut_short_is_refused_with_a_retry_time_and_gets_its_order_then(api, order_body):
     reserving, may_go_on = asyncio.Event(), asyncio.Event()
 
     async def hang() -> None:

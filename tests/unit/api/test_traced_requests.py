@@ -74,7 +74,7 @@ async def test_a_request_without_a_trace_does_not_inherit_that_of_an_earlier_one
     assert await received_in(api, placed.json()["data"]["orderId"]) == (None, None)
 
 
-async def test_where_somebody_traces_us_the_order_belongs_to_the_span_of_its_request(
+async def test_with_a_traceparent_the_order_belongs_to_the_span_of_its_request(
     api: Api, traced: httpx.AsyncClient, tracer: Recording, order_body: Callable[..., Any]
 ) -> None:
     placed = await traced.post("/api/v1/orders", json=order_body(), headers={"traceparent": PARENT})

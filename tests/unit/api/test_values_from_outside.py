@@ -233,7 +233,7 @@ async def test_a_value_that_is_no_number_leaves_the_alert_without_one(api, value
     assert (await api.data("/api/v1/alerts"))["items"][0]["value"] is None
 
 
-async def test_a_timeline_with_large_details_is_cut_and_says_so(api, order_body):
+async def test_a_timeline_with_large_details_is_cut_and_reports_it(api, order_body):
     await api.post(ORDERS, order_body(orderId="mine"))
     details = {"reason": "x" * 250_000, "items": [{"productId": "p" * 300}] * 4_000, "known": 1}
     details |= {f"n{number}": number for number in range(20_000)}

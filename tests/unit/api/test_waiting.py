@@ -20,7 +20,7 @@ async def test_no_connection_outlives_the_wait(method: str, path: str, status: i
     assert answer.headers["Connection"] == "close"
 
 
-async def test_readiness_says_why() -> None:
+async def test_readiness_states_the_reason() -> None:
     transport = httpx.ASGITransport(app=waiting_app(lambda: "Connection refused"))
     async with httpx.AsyncClient(transport=transport, base_url="http://holdfast") as client:
         answer = await client.get("/readyz")

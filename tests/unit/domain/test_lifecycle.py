@@ -179,7 +179,7 @@ def test_starting_to_reserve_opens_a_case_only_when_the_check_could_not_be_made(
     )
 
 
-def test_a_hold_is_recorded_with_its_end():
+def test_a_reservation_is_recorded_with_its_end():
     change = lifecycle.reserve_stock(order(S.RESERVING), "r-2", RESERVATION_ENDS, START, LATER)
     assert change.values == {
         "status": S.PAYING,
@@ -198,12 +198,12 @@ def test_a_hold_is_recorded_with_its_end():
 
 
 @pytest.mark.parametrize(("attempts", "closes"), [(0, ()), (3, ("PENDING_INVENTORY",))])
-def test_a_hold_settles_the_case_of_an_order_that_had_waited(attempts, closes):
+def test_a_reservation_settles_the_case_of_an_order_that_had_waited(attempts, closes):
     held = lifecycle.reserve_stock(order(S.RESERVING, attempts=attempts), "r", RESERVATION_ENDS, START, LATER)
     assert held.closes == closes
 
 
-def test_a_rejection_keeps_its_error_and_releases_only_when_told_to():
+def test_a_rejection_keeps_its_error_and_releases_only_on_request():
     plain = lifecycle.reject(order(S.RESERVING), SHORT, START)
     assert (plain.values["failure"], plain.values["due_at"]) == (
         {"code": "INSUFFICIENT_INVENTORY", "message": "short", "details": {"items": []}, "retryable": False},
@@ -231,7 +231,7 @@ def test_a_rejection_gives_back_money_that_may_still_come(status, before, after,
     assert (change.values.get("payment_status"), change.values["due_at"]) == (after, due_at)
 
 
-def test_a_failure_says_when_to_come_back_if_that_is_known():
+def test_a_failure_states_when_to_come_back_if_that_is_known():
     change = lifecycle.reject(order(S.RECEIVED), CircuitOpen("checker", 11.2), START)
     assert change.values["failure"]["details"] == {"breaker": "checker", "retryAfterSeconds": 12}
     assert change.values["failure"]["retryable"] is True
@@ -316,7 +316,7 @@ def test_a_cancel_while_paying_waits_and_has_the_gateway_asked_if_nobody_was_goi
         (S.CONFIRMED, "RESTOCK_REQUESTED", False),
     ],
 )
-def test_a_cancel_after_payment_refunds_and_announces_and_releases_what_is_only_held(
+def test_a_cancel_after_payment_refunds_and_announces_and_releases_what_is_only_reserved(
     status, inventory_status, releases
 ):
     change = ending.cancel(order(status), "X", START)
@@ -374,12 +374,12 @@ def test_a_complete_return_is_one_that_leaves_nothing_with_the_customer():
 
 
 @pytest.mark.parametrize(("seconds", "lasts"), [(119, True), (120, False), (121, False)])
-def test_a_hold_lasts_when_more_than_the_margin_is_left(seconds, lasts):
+def test_a_reservation_lasts_when_more_than_the_margin_is_left(seconds, lasts):
     at = RESERVATION_ENDS - timedelta(seconds=240) + timedelta(seconds=seconds)
     assert lifecycle.reservation_lasts(ORDER, at, timedelta(seconds=120)) is lasts
 
 
-def test_an_order_without_a_hold_has_none_that_lasts():
+def test_an_order_without_a_reservation_has_none_that_lasts():
     assert not lifecycle.reservation_lasts(order(S.PAYING, reservation_expires_at=None), START, timedelta(0))
 
 

@@ -37,7 +37,7 @@ PAIRS = list(product(R, S, StockState))
 
 
 @pytest.mark.parametrize(("reason", "status", "stock"), PAIRS)
-def test_every_pair_offers_what_our_side_allows_less_what_theirs_makes_wrong(
+def test_every_pair_offers_what_the_order_allows_and_the_inventory_status_does_not_refuse(
     reason: str, status: str, stock: StockState
 ) -> None:
     ours = allowed_actions(reason, status)
@@ -49,7 +49,7 @@ def test_every_pair_offers_what_our_side_allows_less_what_theirs_makes_wrong(
 
 
 @pytest.mark.parametrize(("reason", "status"), list(product(R, S)))
-def test_a_side_that_does_not_say_refuses_nothing(reason: str, status: str) -> None:
+def test_an_unknown_status_refuses_nothing(reason: str, status: str) -> None:
     found = reconcile(reason, status, None)
     assert (found.allowed, dict(found.refused)) == (allowed_actions(reason, status), {})
 

@@ -98,7 +98,7 @@ def test_only_a_code_of_another_service_groups_cases(stated: str, code: str) -> 
         ({"total": {}}, None, None),
     ],
 )
-def test_money_is_at_stake_only_where_the_shop_has_said_how_much(
+def test_an_order_has_a_value_only_where_the_shop_has_given_an_amount(
     metadata: dict[str, Any] | None, amount: Decimal | None, currency: str | None
 ) -> None:
     found = order_value(replace(ORDER, metadata=metadata))
@@ -106,7 +106,7 @@ def test_money_is_at_stake_only_where_the_shop_has_said_how_much(
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda part: st.dictionaries(st.text(), part)))
-def test_whatever_stands_in_the_metadata_the_stake_can_be_said(total: Any) -> None:
+def test_any_metadata_leads_to_an_order_value(total: Any) -> None:
     assert order_value(replace(ORDER, metadata={"total": total})).units == 3
 
 
@@ -147,7 +147,7 @@ def test_an_amount_has_the_decimals_of_its_currency(total: Any, currency: str | 
         (R.CONSERVATION_DIFFERENCE, A.APPROVE),
     ],
 )
-def test_what_matters_needs_a_note_or_a_reason_that_says_it_all(case_reason: str, action: ReviewAction) -> None:
+def test_an_important_action_needs_a_note_or_a_sufficient_reason(case_reason: str, action: ReviewAction) -> None:
     for reason in (None, ResolutionReason.OTHER):
         with pytest.raises(ValidationFailed) as caught:
             resolution_reasons.check(case_reason, action, reason, "  ")
@@ -177,7 +177,7 @@ def test_a_reason_of_another_action_is_refused_with_those_that_fit() -> None:
     }
 
 
-def test_what_is_held_for_an_undo_is_what_takes_a_reason() -> None:
+def test_actions_that_need_a_reason_are_delayed_for_an_undo() -> None:
     assert set(resolution_reasons.UNDO_FOR) == set(REASONS) == {A.CANCEL_ORDER, A.APPROVE, A.MARK_RELEASED}
 
 
@@ -195,23 +195,23 @@ def test_what_is_held_for_an_undo_is_what_takes_a_reason() -> None:
         (S.PLACED, Outcome.UNDECIDED),
     ],
 )
-def test_going_on_has_held_when_the_goods_went_out(action: str, status: str, expected: str) -> None:
+def test_going_on_has_lasted_when_the_goods_went_out(action: str, status: str, expected: str) -> None:
     assert outcome_of(action, status, came_again=False) == expected
 
 
-def test_cancelling_has_held_when_the_order_is_cancelled() -> None:
+def test_cancelling_has_lasted_when_the_order_is_cancelled() -> None:
     assert outcome_of(A.CANCEL_ORDER, S.CANCELLED, came_again=False) == Outcome.LASTED
     assert outcome_of(A.CANCEL_ORDER, S.PAYING, came_again=False) == Outcome.UNDECIDED
 
 
 @pytest.mark.parametrize("status", list(S))
-def test_marking_released_holds_until_a_case_comes_again(status: str) -> None:
+def test_marking_released_lasts_until_a_case_comes_again(status: str) -> None:
     assert outcome_of(A.MARK_RELEASED, status, came_again=False) == Outcome.LASTED
 
 
 @pytest.mark.parametrize("action", [*A, BY_ITSELF])
 @pytest.mark.parametrize("status", list(S))
-def test_nothing_has_held_when_a_case_came_again(action: str, status: str) -> None:
+def test_nothing_has_lasted_when_a_case_came_again(action: str, status: str) -> None:
     assert outcome_of(action, status, came_again=True) == Outcome.FAILED
 
 

@@ -86,7 +86,7 @@ def test_what_is_not_found_is_named(kind, code, details):
     assert "'x'" in error.message
 
 
-def test_an_open_circuit_was_surely_not_sent_and_says_when_to_come_back():
+def test_an_open_circuit_was_surely_not_sent_and_states_when_to_come_back():
     error = errors.CircuitOpen("reserver", 12.0)
     assert (error.may_have_run, error.retry_after_seconds, error.code) == (False, 12.0, "INVENTORY_UNAVAILABLE")
 

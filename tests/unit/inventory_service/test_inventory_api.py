@@ -338,7 +338,7 @@ async def test_answers_in_another_form_mean_the_same(http: httpx.AsyncClient) ->
 
 
 @pytest.mark.parametrize("order_id", ["gid://shop/Product/1", "auth0|x", "ABC/12", "Größe-M", "a b", "%2F", ".", ".."])
-async def test_an_order_of_any_id_can_be_asked_for(http: httpx.AsyncClient, order_id: str) -> None:
+async def test_an_order_of_any_id_can_be_requested(http: httpx.AsyncClient, order_id: str) -> None:
     assert (await http.post(RESERVE, json=order(order_id, mugs(1)))).status_code == 200
     found = await http.get(f"/api/v1/inventory/reservations/{path_segment(order_id)}")
     assert found.json()["data"]["orderId"] == order_id

@@ -17,7 +17,7 @@ def every_second(*values: float, start: int = 0) -> list[tuple[int, float]]:
     return [(start + 1000 * number, value) for number, value in enumerate(values)]
 
 
-def test_one_point_says_nothing_about_growth():
+def test_one_point_implies_nothing_about_growth():
     assert increase([], 0, 1000) is None
     assert increase([(500, 3.0)], 0, 1000) is None
 

@@ -21,7 +21,7 @@ WELL = Facts(
 )
 
 
-def test_all_well_is_said_with_the_numbers_it_rests_on() -> None:
+def test_all_well_is_shown_with_the_numbers_it_rests_on() -> None:
     verdict = assess(WELL, THRESHOLDS)
     assert verdict.level == Level.GOOD
     assert verdict.sentence == "1 breaker closed; 99.8 % of reservations answered; nothing waits for a person."

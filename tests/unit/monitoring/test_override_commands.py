@@ -77,7 +77,7 @@ async def test_an_override_that_no_worker_came_to_in_time_is_refused(database: D
     assert database.read_now(audit.page) == []
 
 
-async def test_ending_what_was_not_lent_says_so(database: Database) -> None:
+async def test_ending_an_override_that_does_not_exist_reports_it(database: Database) -> None:
     outcome = await run(at(START, database), asked("end_override"))
     assert outcome.title == "No override was active any more"
     assert database.read_now(audit.page) == []

@@ -207,7 +207,7 @@ async def guarded(sqlite_url):
     harness.close()
 
 
-async def test_while_the_breaker_is_open_it_waits_and_says_until_when(guarded):
+async def test_while_the_breaker_is_open_it_waits_and_shows_until_when(guarded):
     shop = guarded
     await begin(shop, shop.failed)
     shop.breakers.releaser.open()
@@ -343,7 +343,7 @@ async def test_two_runners_at_once_send_every_item_once(shop, failed):
     assert Counter(released_orders(shop)[before:]) == Counter(failed)
 
 
-async def test_a_mistake_of_ours_in_one_item_holds_up_nobody(shop, failed):
+async def test_a_mistake_of_ours_in_one_item_delays_no_other_item(shop, failed):
     async def fail() -> None:
         raise RuntimeError("a mistake in our own code")
 

@@ -77,7 +77,7 @@ async def test_a_slow_step_is_not_repeated_by_another_runner_while_its_lease_las
     assert (await look(shop)).tally["CONFIRMED"] == 1
 
 
-async def test_what_a_runner_says_after_its_lease_has_gone_is_not_taken_for_an_answer(shop, failed):
+async def test_the_result_of_a_runner_after_its_lease_has_gone_is_not_taken_for_an_answer(shop, failed):
     first, second = runner(shop, "first"), runner(shop, "second")
     await begin(shop, failed)
     sent, go_on = asyncio.Event(), asyncio.Event()

@@ -39,7 +39,7 @@ async def test_a_cancel_while_the_inventory_service_works_ends_the_order_and_fre
     assert await shop.sent() == []
 
 
-async def test_a_hold_taken_after_the_release_of_a_cancelled_order_is_released_again(shop):
+async def test_a_reservation_taken_after_the_release_of_a_cancelled_order_is_released_again(shop):
     async def cancel_and_release() -> None:
         await shop.cancel("mine")
         await shop.releases.run_due()
@@ -65,7 +65,7 @@ async def test_a_late_reservation_hits_the_tombstone_of_the_release(shop):
     await ended_without_stock_or_money(shop, "mine", payment="NONE")
 
 
-async def test_a_waiting_order_is_cancelled_and_released_although_no_hold_was_ever_seen(shop):
+async def test_a_waiting_order_is_cancelled_and_released_although_no_reservation_was_ever_seen(shop):
     shop.inventory.fail(RESERVE, Fault.TIMEOUT_AFTER)
     order = await shop.place()
     assert len(shop.inventory.reserved(order.order_id)) == 1
@@ -359,14 +359,14 @@ async def test_a_refund_is_tried_again_for_as_long_as_it_takes(shop):
     assert (order.payment_status, order.due_at, order.attempts) == ("REFUNDED", None, 0)
 
 
-async def test_a_lost_refund_answer_is_asked_for_again_and_paid_once(shop):
+async def test_a_lost_refund_answer_is_requested_again_and_paid_once(shop):
     shop.payments.fail(REFUND, PaymentFault.LOST_AFTER)
     order = await shop.place()
     await shop.cancel(order.order_id)
     await ended_without_stock_or_money(shop, order.order_id, payment="REFUNDED")
 
 
-async def test_a_release_that_ends_while_the_refund_is_under_way_does_not_hold_the_refund_up(shop):
+async def test_a_release_that_ends_while_the_refund_is_under_way_does_not_delay_the_refund(shop):
     order = await shop.place()
     await shop.cancel(order.order_id)
     shop.payments.hooks.after(REFUND, shop.releases.run_due)

@@ -22,7 +22,7 @@ async def claims_on_record(shop):
     ]
 
 
-async def test_a_claim_says_whose_the_case_is_and_until_when(shop):
+async def test_a_claim_shows_whose_the_case_is_and_until_when(shop):
     review = await a_case(shop)
     case = await shop.claims.claim(review.review_id, actor="ada")
     assert (case.owner, (case.claimed_until - shop.clock()).total_seconds()) == ("ada", LEASE_SECONDS)
@@ -122,7 +122,7 @@ async def test_taking_over_is_on_record_with_both_names(shop):
 
 
 @pytest.mark.parametrize("reason", SITUATIONS)
-async def test_somebody_elses_case_cannot_be_resolved_and_nothing_is_written_or_called(shop, reason):
+async def test_another_persons_case_cannot_be_resolved_and_nothing_is_written_or_called(shop, reason):
     order = await SITUATIONS[reason](shop)
     review = await shop.open_case(order.order_id, reason)
     await shop.claims.claim(review.review_id, actor="ada")
@@ -134,7 +134,7 @@ async def test_somebody_elses_case_cannot_be_resolved_and_nothing_is_written_or_
     await shop.resolve(review, USUAL[reason], actor="ada")
 
 
-async def test_an_admin_may_resolve_somebody_elses_case(shop):
+async def test_an_admin_may_resolve_another_persons_case(shop):
     review = await a_case(shop)
     await shop.claims.claim(review.review_id, actor="ada")
     assert (await shop.resolve(review, "APPROVE", actor="eve", by_admin=True)).state == "RESOLVED"

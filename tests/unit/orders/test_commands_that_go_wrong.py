@@ -41,7 +41,7 @@ async def run_for(shop, seconds, *, step=5):
         shop.clock.advance(step)
 
 
-async def test_a_command_that_always_goes_wrong_holds_up_none_of_those_behind_it(shop, tries):
+async def test_a_command_that_always_goes_wrong_delays_none_of_those_behind_it(shop, tries):
     await shop.command("end_silence", "all", "c-bad")
     orders = [await shop.place() for _ in range(COMMANDS_PER_ROUND + 2)]
     for number, order in enumerate(orders):
@@ -245,7 +245,7 @@ async def test_a_compensation_that_was_started_is_found_started_by_a_second_run(
     assert [(entry.action, entry.action_id) for entry in await shop.audit()] == [("COMPENSATE", "c-1")]
 
 
-async def test_a_retry_that_somebody_else_started_again_meanwhile_says_so(shop):
+async def test_a_retry_that_another_person_started_again_meanwhile_reports_it(shop):
     shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
     order = await shop.place()
 

@@ -116,7 +116,7 @@ async def test_an_event_for_an_unknown_order_is_handed_back_and_leaves_no_trace(
     assert await shop.deliver_raw(CONFIRMED, {"orderId": "nobody", "reservationId": "r"}, event_id="e-1") == "ignored"
 
 
-async def test_an_answer_that_comes_before_the_hold_was_even_made_changes_nothing(shop):
+async def test_an_answer_that_comes_before_the_reservation_was_even_made_changes_nothing(shop):
     async def answer() -> None:
         (order,) = await shop.all_orders()
         assert await shop.deliver(CONFIRMED, order, reservationId="reservation-1") == "ignored"

@@ -52,7 +52,7 @@ async def test_an_order_that_changed_a_moment_ago_is_not_judged_yet(shop, audit)
     assert shop.real_database.read_now(conservation.page) == []
 
 
-async def test_a_leaked_hold_is_listed_and_released_by_its_compensation(shop, audit):
+async def test_a_leaked_reservation_is_listed_and_released_by_its_compensation(shop, audit):
     order = await shop.place_confirmed()
     await shop.cancel(order.order_id)
     await shop.quiesce()

@@ -42,7 +42,7 @@ async def test_a_cancel_is_executed_audited_and_its_outcome_kept(shop):
     assert await shop.commands.run_waiting() is False
 
 
-async def test_a_cancel_while_paying_says_that_it_waits(shop):
+async def test_a_cancel_while_paying_shows_that_it_waits(shop):
     async def cancel() -> None:
         command_id = await shop.command("cancel_order", "mine", "c-1", reason="FRAUD")
         await shop.commands.run_waiting()
@@ -65,7 +65,7 @@ async def test_a_case_is_resolved_under_the_commands_id(shop):
     assert (await shop.audit())[-1].action_id == command_id
 
 
-async def test_a_retry_without_success_says_so(shop):
+async def test_a_retry_without_success_reports_it(shop):
     shop.inventory.fail(RESERVE, Fault.UNAVAILABLE, Fault.UNAVAILABLE)
     order = await shop.place()
     review = await shop.open_case(order.order_id)
@@ -252,7 +252,7 @@ async def test_they_are_asked_by_command_and_the_claim_of_who_asks_is_renewed(sh
     assert case.claimed_until == shop.clock() + timedelta(minutes=15)
 
 
-async def test_a_question_that_waits_holds_up_no_decision(shop):
+async def test_a_question_that_waits_delays_no_decision(shop):
     review = await a_case(shop)
     decided = asyncio.Event()
     ask, claim = shop.lookup.find, shop.claims.claim
@@ -272,7 +272,7 @@ async def test_a_question_that_waits_holds_up_no_decision(shop):
     assert (await stored(shop, claimed)).state == "DONE"
 
 
-async def test_what_is_held_does_not_run_before_its_time_and_a_new_worker_keeps_it(shop):
+async def test_a_delayed_command_does_not_run_before_its_time_not_even_on_a_new_worker(shop):
     review = await a_case(shop)
     await held(shop, review)
     for _ in range(2):
@@ -294,7 +294,7 @@ async def test_what_was_taken_back_never_runs(shop):
     assert await shop.open_case(review.order_id) == review
 
 
-async def test_what_runs_or_was_never_held_cannot_be_taken_back(shop):
+async def test_a_running_or_never_delayed_command_cannot_be_undone(shop):
     review = await a_case(shop)
     await held(shop, review, undo_until=None)
     assert await withdraw(shop) is None
@@ -332,7 +332,7 @@ async def held_cancel(shop, order, command_id="c-1", actor="ada"):
     await shop.store(replace(wanted, undo_until=at + timedelta(seconds=10)))
 
 
-async def test_a_held_cancel_that_is_taken_back_leaves_the_order_as_it_is(shop):
+async def test_a_delayed_cancel_that_is_undone_leaves_the_order_as_it_is(shop):
     order = await shop.place()
     await held_cancel(shop, order)
     assert await shop.commands.run_waiting() is False
@@ -343,7 +343,7 @@ async def test_a_held_cancel_that_is_taken_back_leaves_the_order_as_it_is(shop):
     assert shop.payments.count(REFUND) == 0
 
 
-async def test_two_held_cancels_of_one_order_have_one_effect_and_one_entry(shop):
+async def test_two_delayed_cancels_of_one_order_have_one_effect_and_one_entry(shop):
     order = await shop.place()
     await held_cancel(shop, order)
     await held_cancel(shop, order, "c-2", "bob")

@@ -78,7 +78,7 @@ async def test_a_declined_order_gives_its_stock_back(shop, commit, after):
 
 @pytest.mark.parametrize("fault", [Fault.TIMEOUT_AFTER, Fault.TIMEOUT_BEFORE, Fault.CONFLICT, Fault.PARTIAL])
 @pytest.mark.parametrize(("commit", "after"), MOMENTS)
-async def test_a_reservation_that_went_wrong_leaks_no_hold(shop, commit, after, fault):
+async def test_a_reservation_that_went_wrong_leaks_no_stock(shop, commit, after, fault):
     shop.inventory.fail(RESERVE, fault)
     died = await shop.crash(commit, lambda: shop.place(order_id="mine"), after=after)
     assert died == (commit <= 2)
@@ -117,7 +117,7 @@ async def test_a_cancelled_order_is_refunded_and_released_whenever_the_worker_di
 
 
 @pytest.mark.parametrize(("commit", "after"), [(1, False), (1, True), (2, False), (2, True), (3, False)])
-async def test_a_waiting_order_survives_the_death_of_whoever_retried_it(shop, commit, after):
+async def test_a_waiting_order_survives_the_death_of_the_worker_that_retried_it(shop, commit, after):
     shop.inventory.fail(RESERVE, Fault.UNAVAILABLE)
     order = await shop.place()
     shop.clock.now = order.due_at
@@ -144,7 +144,7 @@ async def dies_with_the_capture_under_way(shop, order_id):
     shop.clock.advance(1790)
 
 
-async def test_money_on_its_way_when_the_worker_died_is_given_back_when_the_hold_cannot_be_renewed(shop):
+async def test_money_on_its_way_when_the_worker_died_is_given_back_when_the_reservation_cannot_be_renewed(shop):
     await dies_with_the_capture_under_way(shop, "mine")
     shop.inventory.fail(RESERVE, Fault.CONFLICT)
     await shop.sweep()
@@ -179,7 +179,7 @@ async def test_a_worker_taken_for_dead_that_still_lives_does_no_harm(shop):
     assert shop.payments.count(CAPTURE) == 1
 
 
-async def test_a_slow_worker_whose_order_was_rejected_meanwhile_leaks_no_hold(shop):
+async def test_a_slow_worker_whose_order_was_rejected_meanwhile_leaks_no_reservation(shop):
     async def another_replica_rejects() -> None:
         shop.clock.advance(61)
         shop.inventory.fail(RESERVE, Fault.CONFLICT)

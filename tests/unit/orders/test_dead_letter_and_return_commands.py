@@ -42,7 +42,7 @@ async def test_a_replay_that_fails_again_leaves_the_dead_letter_open_with_its_ne
     assert (entry.result, entry.correlation_id) == ("failed", refused.command_id)
 
 
-async def test_a_command_that_is_run_again_after_a_crash_says_the_same_and_does_nothing_more(shop):
+async def test_a_command_that_is_run_again_after_a_crash_has_the_same_outcome_and_does_nothing_more(shop):
     order = await shop.place()
     dead_letter_id = await bury(shop, order)
     done = await run(shop, "replay_dead_letter", dead_letter_id)
@@ -61,7 +61,7 @@ async def test_without_a_reason_nothing_is_discarded_and_the_refusal_is_audited(
     assert (entry.result, entry.correlation_id) == ("refused: VALIDATION_ERROR", refused.command_id)
 
 
-async def test_a_refused_command_is_audited_once_with_who_asked_and_why_not(shop):
+async def test_a_refused_command_is_audited_once_with_actor_and_reason(shop):
     order = await shop.place()
     await shop.cancel(order.order_id)
     refused = await run(shop, "return_items", order.order_id, reason="X", restockable=True, items=[

@@ -49,7 +49,7 @@ async def test_a_shortage_is_an_honest_answer_and_no_impact(shop):
     assert await rows(shop) == []
 
 
-async def test_a_standard_order_refused_because_the_check_timed_out_is_hurt(shop):
+async def test_a_standard_order_refused_because_the_check_timed_out_is_affected(shop):
     shop.inventory.fail(CHECK, Fault.TIMEOUT_BEFORE)
     order = await shop.place()
     assert order.status == "REJECTED"

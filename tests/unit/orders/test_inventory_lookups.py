@@ -59,7 +59,7 @@ async def test_nobody_is_asked_about_an_order_that_is_not_there(shop):
         (unverified, "APPROVE", StockState.FREE),
     ],
 )
-async def test_a_move_that_their_side_makes_wrong_is_refused_and_nothing_is_sent(shop, situation, action, said):
+async def test_an_action_refused_by_the_inventory_status_is_refused_and_nothing_is_sent(shop, situation, action, said):
     order = await situation(shop)
     review = await shop.open_case(order.order_id)
     saying(shop, said)
@@ -85,7 +85,7 @@ async def test_confirming_again_settles_an_order_that_they_have_deducted_already
 
 
 @pytest.mark.parametrize("problem", [CANNOT_ANSWER, NO_ANSWER])
-async def test_a_service_that_does_not_say_keeps_nobody_from_acting(shop, problem):
+async def test_an_unknown_inventory_status_prevents_no_action(shop, problem):
     order = await waiting(shop)
     saying(shop, None, problem=problem)
     await shop.resolve(await shop.open_case(order.order_id), "RETRY_RESERVATION")
@@ -94,7 +94,7 @@ async def test_a_service_that_does_not_say_keeps_nobody_from_acting(shop, proble
 
 
 @pytest.mark.parametrize(("age_seconds", "asked"), [(10, 1), (11, 2)])
-async def test_a_fresh_answer_is_used_and_an_older_one_asked_for_again(shop, age_seconds, asked):
+async def test_a_fresh_answer_is_used_and_an_older_one_requested_again(shop, age_seconds, asked):
     order = await unverified(shop)
     await shop.reconciliation.look_up(order.order_id, asked_by="ada")
     shop.clock.advance(age_seconds)
@@ -102,7 +102,7 @@ async def test_a_fresh_answer_is_used_and_an_older_one_asked_for_again(shop, age
     assert shop.lookup.asked == asked
 
 
-async def test_an_answer_from_before_the_order_changed_is_asked_for_again_however_young(shop):
+async def test_an_answer_from_before_the_order_changed_is_requested_again_however_young(shop):
     order = await unverified(shop)
     saying(shop, StockState.FREE)
     await shop.reconciliation.look_up(order.order_id, asked_by="ada")
@@ -172,7 +172,7 @@ async def test_many_are_asked_about_once_each_and_their_answers_kept(shop, twelv
     assert {answer.result.stock for answer in (await known(shop, twelve)).values()} == {StockState.RESERVED}
 
 
-async def test_what_was_answered_a_moment_ago_is_not_asked_again(shop, twelve):
+async def test_recent_lookups_are_not_repeated(shop, twelve):
     await shop.reconciliation.look_up(twelve[3], asked_by="bob")
     shop.clock.advance(10)
     assert await shop.reconciliation.look_up_many(twelve, asked_by="ada") == LookupCounts(

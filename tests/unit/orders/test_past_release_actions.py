@@ -22,7 +22,7 @@ async def memory(shop, cause=CAUSE):
 GAVE_UP = ("AUTOMATIC", "system", "FAILED")
 
 
-async def test_a_retry_by_a_person_that_succeeds_has_held(shop):
+async def test_a_retry_by_a_person_that_succeeds_has_lasted(shop):
     await failed_release(shop, "mine")
     assert await memory(shop) == [GAVE_UP]
     await shop.releases.retry(["mine"], actor="ada")
@@ -31,7 +31,7 @@ async def test_a_retry_by_a_person_that_succeeds_has_held(shop):
     assert (await memory(shop))[1:] == [("RETRY", "ada", "HELD")]
 
 
-async def test_a_retry_that_fails_in_all_its_attempts_has_not_held(shop):
+async def test_a_retry_that_fails_in_all_its_attempts_has_not_lasted(shop):
     await failed_release(shop, "mine")
     shop.inventory.fail(RELEASE, *[Fault.UNAVAILABLE] * 8)
     await shop.releases.retry(["mine"], actor="ada")
@@ -39,7 +39,7 @@ async def test_a_retry_that_fails_in_all_its_attempts_has_not_held(shop):
     assert (await memory(shop))[1:] == [("RETRY", "ada", "FAILED")]
 
 
-async def test_a_second_retry_says_that_the_first_did_not_help(shop):
+async def test_a_second_retry_shows_that_the_first_did_not_help(shop):
     await failed_release(shop, "mine")
     shop.inventory.fail(RELEASE, Fault.UNAVAILABLE)
     await shop.releases.retry(["mine"], actor="ada")
@@ -57,14 +57,14 @@ async def test_retries_of_the_job_itself_are_remembered_as_automatic(shop):
     assert await memory(shop) == [("AUTOMATIC", "system", "HELD")]
 
 
-async def test_a_release_that_succeeds_at_once_teaches_nothing(shop):
+async def test_a_release_that_succeeds_at_once_records_nothing(shop):
     shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
     await shop.place(order_id="mine")
     await shop.quiesce()
     assert (await shop.everything())["release_moves"] == []
 
 
-async def test_a_release_that_only_waited_for_the_breaker_teaches_nothing(shop):
+async def test_a_release_that_only_waited_for_the_breaker_records_nothing(shop):
     shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
     await shop.place(order_id="mine")
     shop.inventory.fail(RELEASE, Fault.CIRCUIT_OPEN)
@@ -90,7 +90,7 @@ async def test_marking_its_case_is_remembered_as_well(shop):
     assert (await memory(shop))[1:] == [("MARKED", "ada", "HELD")]
 
 
-async def test_a_hold_that_has_to_be_released_again_was_not_released_for_good(shop):
+async def test_a_reservation_that_has_to_be_released_again_was_not_released_for_good(shop):
     await failed_release(shop, "mine")
     await shop.releases.retry(["mine"], actor="ada")
     await shop.releases.run_due()
@@ -125,7 +125,7 @@ async def test_what_was_turned_back_untried_was_never_done(shop, fault):
     assert (await memory(shop))[1:] == [("BULK_RETRY", "ada", "HELD")]
 
 
-async def test_a_job_that_somebody_started_again_while_it_was_turned_back_keeps_its_new_move(shop):
+async def test_a_job_that_a_person_started_again_while_it_was_turned_back_keeps_its_new_action(shop):
     await failed_release(shop, "mine")
     await begin(shop, ["mine"])
 
@@ -141,7 +141,7 @@ async def test_a_job_that_somebody_started_again_while_it_was_turned_back_keeps_
 
 
 @pytest.mark.parametrize("commit", range(1, 6))
-async def test_a_worker_that_dies_in_a_bulk_retry_leaves_one_move_with_its_end(shop, commit):
+async def test_a_worker_that_dies_in_a_bulk_retry_leaves_one_action_with_its_end(shop, commit):
     await failed_release(shop, "mine")
     await begin(shop, ["mine"])
 

@@ -76,7 +76,7 @@ async def test_the_row_is_there_before_any_other_service_is_called(shop):
     assert [(order.status, order.version) for order in seen] == [("RECEIVED", 1)]
 
 
-async def test_the_hold_is_recorded_before_the_customer_is_charged(shop):
+async def test_the_reservation_is_recorded_before_the_customer_is_charged(shop):
     seen = []
 
     async def look() -> None:
@@ -118,7 +118,7 @@ async def test_a_standard_order_is_rejected_when_stock_cannot_be_checked(shop, f
     assert await shop.cases(order.order_id) == []
 
 
-async def test_an_open_breaker_says_when_to_come_back(shop):
+async def test_an_open_breaker_states_when_to_come_back(shop):
     shop.inventory.fail(CHECK, Fault.CIRCUIT_OPEN)
     order = await shop.place()
     assert order.failure["details"]["retryAfterSeconds"] == 12
@@ -204,7 +204,7 @@ async def test_an_unanswered_reservation_is_repeated_at_once_under_the_same_orde
     shop.close()
 
 
-async def test_a_shortage_after_an_unanswered_attempt_gives_back_what_it_may_have_held(sqlite_url):
+async def test_a_shortage_after_an_unanswered_attempt_gives_back_what_it_may_have_reserved(sqlite_url):
     shop = OrdersHarness(sqlite_url, resilient=True)
     shop.inventory.fail(RESERVE, Fault.TIMEOUT_AFTER, Fault.CONFLICT)
     order = await shop.place()
@@ -277,7 +277,7 @@ async def test_the_gateway_is_asked_with_growing_delays_and_then_a_person(shop):
     assert await shop.open_reasons(order.order_id) == ["PAYMENT_UNKNOWN"]
 
 
-async def test_a_hold_about_to_end_is_taken_anew_before_the_payment_is_tried_again(shop):
+async def test_a_reservation_about_to_end_is_taken_anew_before_the_payment_is_tried_again(shop):
     shop.payments.fail(CAPTURE, PaymentFault.LOST_BEFORE)
     order = await shop.place()
     shop.clock.advance(1800 - 100)
@@ -286,7 +286,7 @@ async def test_a_hold_about_to_end_is_taken_anew_before_the_payment_is_tried_aga
     assert [name for name, _ in shop.inventory.calls] == [CHECK, RESERVE, RESERVE]
 
 
-async def test_a_captured_payment_places_the_order_even_when_the_hold_has_ended(shop):
+async def test_a_captured_payment_places_the_order_even_when_the_reservation_has_ended(shop):
     shop.payments.fail(CAPTURE, PaymentFault.LOST_AFTER)
     order = await shop.place()
     shop.clock.advance(2000)
@@ -300,7 +300,7 @@ async def test_a_captured_payment_places_the_order_even_when_the_hold_has_ended(
     )
 
 
-async def test_nobody_is_charged_on_a_hold_that_is_about_to_end(shop):
+async def test_nobody_is_charged_for_a_reservation_that_is_about_to_end(shop):
     shop.inventory.ttl_seconds = 15
     order = await shop.place()
     assert (order.status, order.payment_status) == ("PAYING", "NONE")
@@ -312,7 +312,7 @@ async def test_nobody_is_charged_on_a_hold_that_is_about_to_end(shop):
     assert order.reservation_id == "reservation-2"
 
 
-async def test_the_shortest_configurable_hold_still_leads_to_a_placed_order(shop):
+async def test_the_shortest_configurable_reservation_still_leads_to_a_placed_order(shop):
     shop.inventory.ttl_seconds = 60
     shop.payments.fail(CAPTURE, PaymentFault.LOST_BEFORE)
     order = await shop.place()

@@ -64,7 +64,7 @@ def apart_from_the_record(everything):
     return {name: rows for name, rows in everything.items() if name not in ("audit_log", "their_answers")}
 
 
-async def test_what_is_still_held_is_never_marked_released_and_the_refusal_is_on_record(shop):
+async def test_reserved_stock_is_never_marked_released_and_the_refusal_is_audited(shop):
     await failed_release(shop, "held")
     job, before = await shop.release("held"), await shop.everything()
     with pytest.raises(InvalidState, match="still holds stock"):
@@ -88,7 +88,7 @@ async def test_they_are_asked_at_the_moment_of_marking_however_fresh_the_last_an
     assert shop.lookup.asked == 2
 
 
-async def test_a_deducted_order_is_never_marked_released_whoever_says_so(shop):
+async def test_a_deducted_order_is_never_marked_released_without_exception(shop):
     order = await shop.place_confirmed(order_id="sold")
 
     def failed_job(connection):
@@ -121,7 +121,7 @@ async def test_a_job_that_moved_on_or_is_still_tried_is_refused(shop, failed):
         await shop.proofs.mark_released(MarkReleased("nobody", 1, "x", "ada", "a-2"))
 
 
-async def test_a_case_that_somebody_else_works_on_is_not_closed_under_their_hands(shop, failed):
+async def test_a_case_that_another_person_works_on_is_not_closed_under_their_hands(shop, failed):
     case = await shop.open_case("mine")
     await shop.claims.claim(case.review_id, actor="bob")
     before = await shop.everything()
@@ -141,7 +141,7 @@ async def test_a_job_that_is_started_again_at_that_moment_is_not_marked(shop, fa
     assert apart_from_the_record(await shop.everything()) == apart_from_the_record(before)
 
 
-async def test_several_are_marked_in_bulk_and_a_held_reservation_stops_the_bulk_job(shop):
+async def test_several_are_marked_in_bulk_and_a_kept_reservation_stops_the_bulk_job(shop):
     free = [(await failed_release(shop, f"free-{number}")).order_id for number in range(2)]
     for one in free:
         await shop.inventory.release(one, [])

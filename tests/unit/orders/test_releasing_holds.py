@@ -48,7 +48,7 @@ async def test_a_done_release_is_not_run_again(shop, rejected):
     assert shop.inventory.count(RELEASE) == 1
 
 
-async def test_a_hold_that_is_gone_already_counts_as_released(shop, rejected):
+async def test_a_reservation_that_is_gone_already_counts_as_released(shop, rejected):
     await shop.inventory.release(rejected.order_id, [])
     await shop.releases.run_due()
     assert (await shop.release(rejected.order_id)).state == "DONE"
@@ -137,7 +137,7 @@ async def test_a_retry_that_waits_answers_with_the_outcome(shop, rejected):
 
 
 @pytest.mark.parametrize("fault", [*FAILURES, Fault.CIRCUIT_OPEN])
-async def test_a_retry_that_waits_and_fails_says_so(shop, rejected, fault):
+async def test_a_retry_that_waits_and_fails_reports_it(shop, rejected, fault):
     shop.inventory.fail(RELEASE, fault)
     with pytest.raises(ReleaseFailed) as caught:
         await shop.releases.retry_now(rejected.order_id, actor="ada")

@@ -113,7 +113,7 @@ async def test_draining_with_nothing_in_flight_returns_at_once(shop):
         await shop.placement.drain(3600)
 
 
-async def test_more_orders_in_flight_than_can_be_handled_are_told_to_come_back(shop):
+async def test_more_orders_in_flight_than_can_be_handled_are_refused_with_a_retry_time(shop):
     answers = await asyncio.gather(
         *(shop.place(order_id=f"o-{n}") for n in range(MAX_IN_FLIGHT + 5)), return_exceptions=True
     )

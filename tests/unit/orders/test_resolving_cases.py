@@ -139,7 +139,7 @@ async def test_a_person_may_go_on_after_the_automatic_retries_are_used_up(shop):
     assert (await shop.order(order.order_id)).status == "PLACED"
 
 
-async def test_cancelling_a_waiting_order_gives_back_what_may_be_held(shop):
+async def test_cancelling_a_waiting_order_gives_back_what_may_be_reserved(shop):
     order = await waiting(shop)
     await shop.resolve(await shop.open_case(order.order_id), "CANCEL_ORDER")
     order = await shop.order(order.order_id)
@@ -164,7 +164,7 @@ async def test_reconfirming_reserves_anew_and_asks_for_the_new_reservation(shop)
     assert (await shop.order(order.order_id)).status == "CONFIRMED"
 
 
-async def test_reconfirming_when_there_is_not_enough_leaves_the_case_open_and_says_why(shop):
+async def test_reconfirming_when_there_is_not_enough_leaves_the_case_open_and_states_the_reason(shop):
     order = await unconfirmed(shop)
     shop.inventory.fail(RESERVE, Fault.CONFLICT)
     with pytest.raises(InsufficientInventory):
@@ -176,7 +176,7 @@ async def test_reconfirming_when_there_is_not_enough_leaves_the_case_open_and_sa
     assert (await shop.titles(order.order_id))[-1] == "Review: RECONFIRM failed: INSUFFICIENT_INVENTORY"
 
 
-async def test_a_hold_whose_reconfirmation_had_no_answer_is_given_back_when_the_order_is_cancelled(shop):
+async def test_a_reservation_whose_reconfirmation_had_no_answer_is_given_back_when_the_order_is_cancelled(shop):
     order = await unconfirmed(shop)
     shop.inventory.fail(RESERVE, Fault.TIMEOUT_AFTER)
     with pytest.raises(InventoryTimeout):
@@ -187,7 +187,7 @@ async def test_a_hold_whose_reconfirmation_had_no_answer_is_given_back_when_the_
     assert shop.inventory.reserved(order.order_id) == []
 
 
-async def test_a_hold_taken_for_an_order_cancelled_meanwhile_is_given_back(shop):
+async def test_a_reservation_taken_for_an_order_cancelled_meanwhile_is_given_back(shop):
     order = await unconfirmed(shop)
 
     async def cancel_and_release() -> None:
@@ -304,7 +304,7 @@ async def test_an_old_version_is_refused_and_nothing_is_written(shop, reason):
 
 
 @pytest.mark.parametrize("reason", SITUATIONS)
-async def test_the_second_of_two_operators_is_told_who_did_what_and_when(shop, reason):
+async def test_the_second_of_two_operators_receives_actor_and_action_and_when(shop, reason):
     order = await SITUATIONS[reason](shop)
     review = await shop.open_case(order.order_id, reason)
     await shop.resolve(review, USUAL[reason], actor="ada")
@@ -333,7 +333,7 @@ async def test_of_two_operators_at_once_exactly_one_succeeds(shop, reason):
 
 @pytest.mark.parametrize("reads", range(3))
 @pytest.mark.parametrize("reason", SITUATIONS)
-async def test_whoever_was_faster_is_named_wherever_the_other_one_stands(shop, reason, reads):
+async def test_the_faster_person_is_named_to_the_other_in_every_state(shop, reason, reads):
     order = await SITUATIONS[reason](shop)
     review = await shop.open_case(order.order_id, reason)
     shop.database = InTheMiddle(shop.real_database, lambda: shop.resolve(review, USUAL[reason], actor="ada"), reads)
@@ -357,7 +357,7 @@ class InTheMiddle(CrashingDatabase):
         return await super().read(transaction)
 
 
-async def test_an_operator_who_comes_while_another_one_retries_is_told_so(shop):
+async def test_an_operator_who_comes_while_another_one_retries_gets_that_reason(shop):
     order = await waiting(shop)
     review = await shop.open_case(order.order_id)
     conflicts = []
@@ -373,7 +373,7 @@ async def test_an_operator_who_comes_while_another_one_retries_is_told_so(shop):
     assert (await shop.order(order.order_id)).status == "PLACED"
 
 
-async def test_a_case_settled_by_events_says_so_to_whoever_comes_late(shop):
+async def test_a_case_settled_by_events_is_reported_as_settled_to_a_late_person(shop):
     order = await unanswered(shop)
     review = await shop.open_case(order.order_id)
     await shop.deliver("inventory.confirmed", order)
@@ -467,7 +467,7 @@ async def test_refunds_are_not_asked_for_by_approving(shop):
     assert shop.payments.count(REFUND) == 0
 
 
-async def test_approving_a_payment_of_an_order_whose_cancel_was_asked_for_refunds_it(shop):
+async def test_approving_a_payment_of_an_order_whose_cancel_was_requested_refunds_it(shop):
     order = await unsettled(shop)
     shop.payments.fail(FIND_PAYMENT, PaymentFault.LOST_BEFORE)
     await shop.cancel(order.order_id)

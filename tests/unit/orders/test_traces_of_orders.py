@@ -64,7 +64,7 @@ async def test_an_order_keeps_its_traceparent_and_its_events_carry_it(shop: Orde
     assert (received.title, received.details["traceId"]) == ("Order received", TRACE)
 
 
-async def test_an_order_outside_of_any_trace_says_nothing_of_one(shop: OrdersHarness) -> None:
+async def test_an_order_outside_of_any_trace_implies_nothing_of_one(shop: OrdersHarness) -> None:
     order = await shop.place()
     assert order.traceparent is None
     assert set((await traceparents(shop, order)).values()) == {None}

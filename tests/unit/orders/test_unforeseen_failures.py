@@ -166,7 +166,7 @@ async def test_a_retry_that_fails_again_opens_the_case_again_at_once(shop):
 
 
 @pytest.mark.parametrize("breaks", [in_the_check, in_the_reservation, in_a_delayed_retry])
-async def test_an_order_that_was_not_charged_can_be_cancelled_and_gives_back_what_it_may_hold(shop, breaks):
+async def test_an_order_that_was_not_charged_can_be_cancelled_and_gives_back_what_it_may_have_reserved(shop, breaks):
     await breaks(shop)
     await shop.resolve(await until_a_person_is_asked(shop), "CANCEL_ORDER")
     mend(shop)
@@ -196,7 +196,7 @@ async def test_while_paying_a_cancel_waits_until_the_gateway_has_been_asked(shop
     assert await shop.open_reasons("mine") == []
 
 
-async def test_an_order_whose_hold_is_renewed_at_every_try_comes_to_a_person_too(shop):
+async def test_an_order_whose_reservation_is_renewed_at_every_try_comes_to_a_person_too(shop):
     await in_the_payment(shop)
     # So long after its beginning an order reserves anew before each charge.
     shop.clock.advance(3600)

@@ -124,7 +124,7 @@ async def test_what_the_breaker_turns_back_after_it_began_is_tried_again_under_a
     assert keys == ["c-1", "c-1/1"]
 
 
-async def test_what_waits_can_be_taken_back_and_is_refused_once_the_case_has_changed(shop):
+async def test_what_waits_can_be_undone_and_is_refused_once_the_case_has_changed(shop):
     first, second = await waiting(shop, "order-1"), await waiting(shop, "order-2")
     await ask(shop, first, command_id="c-1")
     await ask(shop, second, command_id="c-2")
@@ -228,7 +228,7 @@ async def test_an_item_that_the_breaker_stops_is_sent_again_and_does_not_stop_th
     assert (await look(shop)).tally == {"CONFIRMED": 1}
 
 
-async def test_a_bulk_action_that_calls_nobody_is_not_held_up(shop):
+async def test_a_bulk_action_that_calls_nobody_is_not_delayed(shop):
     order = await unanswered(shop)
     case = await shop.open_case(order.order_id)
     seen = {case.review_id: (case.version, case.state)}

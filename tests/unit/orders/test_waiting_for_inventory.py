@@ -87,7 +87,7 @@ async def test_a_retry_that_a_breaker_short_circuits_is_not_counted_as_an_attemp
     assert (await shop.sweep_when_due(order.order_id)).status == "PLACED"
 
 
-async def test_a_waiting_order_that_turns_out_short_is_rejected_and_what_may_be_held_given_back(shop):
+async def test_a_waiting_order_that_turns_out_short_is_rejected_and_what_may_be_reserved_given_back(shop):
     shop.inventory.fail(RESERVE, Fault.TIMEOUT_AFTER, Fault.CONFLICT)
     order = await shop.place()
     order = await shop.sweep_when_due(order.order_id)
