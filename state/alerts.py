@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection
 
+from state.engine import rows
+from state.engine.rows import Rows
 from state.tables import alert_history, alerts
 
 PENDING, FIRING, RESOLVED = "pending", "firing", "resolved"
@@ -66,71 +67,58 @@ class Alert:
         return self.labels.get("severity", "none")
 
 
-_COLUMNS = [alerts.c[name] for name in Alert.__dataclass_fields__]
-
-
-def _row(alert: Alert) -> dict[str, Any]:
-    return {name: getattr(alert, name) for name in Alert.__dataclass_fields__}
+_ALERTS = Rows(alerts, Alert)
 
 
 def put(connection: Connection, alert: Alert) -> None:
     """Insert or update an alert."""
-    row = _row(alert)
-    if not connection.execute(update(alerts).where(alerts.c.alert_id == alert.alert_id).values(row)).rowcount:
-        connection.execute(insert(alerts), row)
+    rows.put(connection, alerts, _ALERTS.values(alert))
 
 
 def mend_times(connection: Connection, now: datetime) -> None:
     """Replace ends outside of the readable range, which an earlier version stored, by ``now``."""
-    beyond = alerts.c.ends_at >= _LAST
-    connection.execute(update(alerts).where(alerts.c.source == PROMETHEUS, beyond).values(ends_at=now))
+    rows.change(connection, alerts, alerts.c.source == PROMETHEUS, alerts.c.ends_at >= _LAST, ends_at=now)
 
 
 def remove(connection: Connection, alert_id: str) -> None:
-    connection.execute(delete(alerts).where(alerts.c.alert_id == alert_id))
+    rows.remove(connection, alerts, alerts.c.alert_id == alert_id)
 
 
 def get(connection: Connection, alert_id: str) -> Alert | None:
-    row = connection.execute(select(*_COLUMNS).where(alerts.c.alert_id == alert_id)).one_or_none()
-    return Alert(*row) if row else None
+    return _ALERTS.one(connection, alerts.c.alert_id == alert_id)
 
 
 def of_source(connection: Connection, source: str) -> list[Alert]:
     """All alerts of one source; their number is bounded."""
-    statement = select(*_COLUMNS).where(alerts.c.source == source).order_by(alerts.c.alert_id)
-    return [Alert(*row) for row in connection.execute(statement.limit(10 * MAX_STANDING))]
+    of_it = alerts.c.source == source
+    return _ALERTS.some(connection, of_it, order=[alerts.c.alert_id], limit=10 * MAX_STANDING)
 
 
 def standing(connection: Connection) -> list[Alert]:
     """All pending and firing alerts, oldest first."""
-    statement = select(*_COLUMNS).where(alerts.c.state.in_((PENDING, FIRING)))
-    ordered = statement.order_by(alerts.c.active_at, alerts.c.alert_id).limit(MAX_STANDING)
-    return [Alert(*row) for row in connection.execute(ordered)]
+    stands = alerts.c.state.in_((PENDING, FIRING))
+    return _ALERTS.some(connection, stands, order=[alerts.c.active_at, alerts.c.alert_id], limit=MAX_STANDING)
 
 
 def resolved_unannounced(connection: Connection) -> list[Alert]:
     """Alerts that are resolved and whose resolution was not announced."""
-    statement = select(*_COLUMNS).where(alerts.c.state == RESOLVED, alerts.c.is_notified.is_(True))
-    return [Alert(*row) for row in connection.execute(statement.limit(MAX_STANDING))]
+    conditions = (alerts.c.state == RESOLVED, alerts.c.is_notified.is_(True))
+    return _ALERTS.some(connection, *conditions, order=(), limit=MAX_STANDING)
 
 
 def resolved(connection: Connection, since: datetime, limit: int = MAX_PAGE) -> list[Alert]:
     """Resolved alerts, newest first."""
-    statement = select(*_COLUMNS).where(alerts.c.state == RESOLVED, alerts.c.resolved_at >= since)
-    rows = connection.execute(statement.order_by(alerts.c.resolved_at.desc()).limit(limit))
-    return [Alert(*row) for row in rows]
+    conditions = (alerts.c.state == RESOLVED, alerts.c.resolved_at >= since)
+    return _ALERTS.some(connection, *conditions, order=[alerts.c.resolved_at.desc()], limit=limit)
 
 
 def count_by_state(connection: Connection) -> dict[str, int]:
-    statement = select(alerts.c.state, func.count()).group_by(alerts.c.state)
-    return dict(connection.execute(statement).all())
+    return rows.count_by(connection, alerts.c.state)
 
 
 def count_standing(connection: Connection, source: str) -> dict[str, int]:
     """The number of firing alerts, by sender."""
-    firing = (alerts.c.source == source, alerts.c.state == FIRING)
-    statement = select(alerts.c.sender, func.count()).where(*firing).group_by(alerts.c.sender)
-    return dict(connection.execute(statement).all())
+    return rows.count_by(connection, alerts.c.sender, alerts.c.source == source, alerts.c.state == FIRING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,21 +137,17 @@ class AlertEvent:
     detail: str | None = None
 
 
-_EVENT_COLUMNS = [alert_history.c[name] for name in AlertEvent.__dataclass_fields__]
+_EVENTS = Rows(alert_history, AlertEvent)
 
 
 def add_events(connection: Connection, events: Sequence[AlertEvent]) -> None:
-    if events:
-        rows = [{name: getattr(event, name) for name in AlertEvent.__dataclass_fields__} for event in events]
-        connection.execute(insert(alert_history), rows)
+    _EVENTS.add(connection, *events)
 
 
 def history(
     connection: Connection, *, alert_id: str | None = None, limit: int = MAX_PAGE, offset: int = 0
 ) -> list[AlertEvent]:
     """The history of one alert or of all, newest first."""
-    statement = select(*_EVENT_COLUMNS)
-    if alert_id is not None:
-        statement = statement.where(alert_history.c.alert_id == alert_id)
-    ordered = statement.order_by(alert_history.c.at.desc(), alert_history.c.id.desc())
-    return [AlertEvent(*row) for row in connection.execute(ordered.limit(min(limit, MAX_PAGE)).offset(offset))]
+    of_it = [] if alert_id is None else [alert_history.c.alert_id == alert_id]
+    newest = [alert_history.c.at.desc(), alert_history.c.id.desc()]
+    return _EVENTS.some(connection, *of_it, order=newest, limit=min(limit, MAX_PAGE), offset=offset)

@@ -6,14 +6,16 @@ An entry is written in the transaction of its action.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, select
 
 from services.base.context import current_correlation_id
+from state.engine import rows
 from state.engine.keyset import WINDOW, Keyset
+from state.engine.rows import Rows
 from state.tables import audit_log, console_looks
 
 MAX_PAGE = 200
@@ -38,40 +40,34 @@ class AuditEntry:
     """Id of the command or request that the entry belongs to; default: the id of the current one."""
 
 
-_COLUMNS = [audit_log.c[name] for name in AuditEntry.__dataclass_fields__]
+_ENTRIES = Rows(audit_log, AuditEntry)
+_NEWEST = (audit_log.c.at.desc(), audit_log.c.id.desc())
 
 
 def add(connection: Connection, entry: AuditEntry) -> None:
     """Append; raises IntegrityError when an entry with this action_id exists."""
-    row = {name: getattr(entry, name) for name in AuditEntry.__dataclass_fields__}
-    row["correlation_id"] = entry.correlation_id or current_correlation_id()
-    connection.execute(insert(audit_log), row)
+    _ENTRIES.add(connection, replace(entry, correlation_id=entry.correlation_id or current_correlation_id()))
 
 
 def find_action(connection: Connection, action_id: str) -> AuditEntry | None:
-    row = connection.execute(select(*_COLUMNS).where(audit_log.c.action_id == action_id)).one_or_none()
-    return AuditEntry(*row) if row else None
+    return _ENTRIES.one(connection, audit_log.c.action_id == action_id)
 
 
 def has(connection: Connection, correlation_id: str) -> bool:
     """Whether the audit log has an entry of the command or request."""
-    found = select(audit_log.c.id).where(audit_log.c.correlation_id == correlation_id).limit(1)
-    return connection.execute(found).first() is not None
+    return rows.has_any(connection, audit_log, audit_log.c.correlation_id == correlation_id)
 
 
 def last_on(connection: Connection, target: str, order_id: str, actions: Sequence[str]) -> AuditEntry | None:
     """The newest entry with one of the actions, on one target of an order."""
-    statement = select(*_COLUMNS).where(
-        audit_log.c.order_id == order_id, audit_log.c.target == target, audit_log.c.action.in_(actions)
-    )
-    row = connection.execute(statement.order_by(audit_log.c.at.desc(), audit_log.c.id.desc()).limit(1)).one_or_none()
-    return AuditEntry(*row) if row else None
+    table = audit_log
+    wanted = (table.c.order_id == order_id, table.c.target == target, table.c.action.in_(actions))
+    return next(iter(_ENTRIES.some(connection, *wanted, order=_NEWEST, limit=1)), None)
 
 
 def page(connection: Connection, *, limit: int = MAX_PAGE) -> list[AuditEntry]:
     """Entries, newest first."""
-    statement = select(*_COLUMNS).order_by(audit_log.c.at.desc(), audit_log.c.id.desc())
-    return [AuditEntry(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)))]
+    return _ENTRIES.some(connection, order=_NEWEST, limit=min(limit, MAX_PAGE))
 
 
 KINDS = ("review", "operation", "dead-letter", "outbox-event", "drill", "breaker", "alert", "silence", "sandbox")
@@ -112,7 +108,7 @@ def listed(connection: Connection, wanted: AuditFilter, window: int = WINDOW) ->
     if first[0]:
         driving.append(table.c[first[0]] == first[1])
     residual = (lambda row: [row[name] == value for name, value in others]) if others else None
-    return Keyset([table.c.id, *_COLUMNS], (table.c.at, table.c.id), driving, residual, window)
+    return Keyset([table.c.id, *_ENTRIES.columns], (table.c.at, table.c.id), driving, residual, window)
 
 
 def _meant(connection: Connection, target: str) -> tuple[str, str]:
@@ -121,7 +117,7 @@ def _meant(connection: Connection, target: str) -> tuple[str, str]:
     if ":" not in target:
         told += [("target", f"{kind}:{target}") for kind in KINDS]
     for name, value in told:
-        if connection.execute(select(audit_log.c.id).where(audit_log.c[name] == value).limit(1)).first():
+        if rows.has_any(connection, audit_log, audit_log.c[name] == value):
             return name, value
     return "target", target
 
@@ -148,9 +144,7 @@ def _distinct(connection: Connection, name: str, limit: int = 100) -> list[str]:
 
 
 def note_visit(connection: Connection, person: str, at: datetime) -> None:
-    table = console_looks
-    if not connection.execute(update(table).where(table.c.person == person).values(looked_at=at)).rowcount:
-        connection.execute(insert(table), {"person": person, "looked_at": at})
+    rows.put(connection, console_looks, {"person": person, "looked_at": at})
 
 
 def last_visit(connection: Connection, person: str) -> datetime | None:

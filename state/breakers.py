@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, select
 
+from state.engine import rows
+from state.engine.rows import Rows
 from state.tables import breaker_overrides, breaker_transitions
 
 
@@ -24,25 +26,23 @@ class BreakerOverride:
     expires_at: datetime
 
 
-_COLUMNS = [breaker_overrides.c[name] for name in BreakerOverride.__dataclass_fields__]
+_OVERRIDES = Rows(breaker_overrides, BreakerOverride)
 
 
 def put_override(connection: Connection, override: BreakerOverride) -> None:
     """Store an override; it replaces an earlier override of the same breaker."""
-    remove_override(connection, override.breaker)
-    row = {name: getattr(override, name) for name in BreakerOverride.__dataclass_fields__}
-    connection.execute(insert(breaker_overrides), row)
+    rows.put(connection, breaker_overrides, _OVERRIDES.values(override))
 
 
 def remove_override(connection: Connection, breaker: str) -> bool:
     """End an override; False when there was none."""
-    return connection.execute(delete(breaker_overrides).where(breaker_overrides.c.breaker == breaker)).rowcount > 0
+    return rows.remove(connection, breaker_overrides, breaker_overrides.c.breaker == breaker) > 0
 
 
 def active_overrides(connection: Connection, now: datetime) -> dict[str, BreakerOverride]:
     """The overrides that have not expired, by breaker."""
-    rows = connection.execute(select(*_COLUMNS).where(breaker_overrides.c.expires_at > now))
-    return {row.breaker: BreakerOverride(*row) for row in rows}
+    active = select(*_OVERRIDES.columns).where(breaker_overrides.c.expires_at > now)
+    return {override.breaker: override for override in _OVERRIDES.read(connection, active)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +56,14 @@ class BreakerTransition:
     at: datetime
 
 
+_TRANSITIONS = Rows(breaker_transitions, BreakerTransition)
+
+
 def add_transitions(connection: Connection, transitions: Sequence[BreakerTransition]) -> None:
-    if transitions:
-        rows = [{name: getattr(t, name) for name in BreakerTransition.__dataclass_fields__} for t in transitions]
-        connection.execute(insert(breaker_transitions), rows)
+    _TRANSITIONS.add(connection, *transitions)
 
 
 def transitions_since(connection: Connection, since: datetime, limit: int = 500) -> list[BreakerTransition]:
     """State changes since ``since``, newest first."""
     table = breaker_transitions
-    statement = (
-        select(table.c.replica, table.c.breaker, table.c.from_state, table.c.to_state, table.c.at)
-        .where(table.c.at >= since)
-        .order_by(table.c.at.desc(), table.c.id.desc())
-        .limit(limit)
-    )
-    return [BreakerTransition(*row) for row in connection.execute(statement)]
+    return _TRANSITIONS.some(connection, table.c.at >= since, order=[table.c.at.desc(), table.c.id.desc()], limit=limit)

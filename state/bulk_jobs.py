@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, or_, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, exists, or_, select, text
 
 from services.domain.bulk import BulkItemState, BulkJobState
+from state.engine import rows
+from state.engine.rows import Rows
 from state.tables import operation_items as items
 from state.tables import operations
 
 MAX_PAGE = 200
+
+_IS_UNENDED: Any = text("operations.ended_at IS NULL")
+"""The condition of the partial index ix_operations_unended, verbatim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,53 +82,34 @@ class BulkItem:
         return f"{self.job_id}/{self.item_id}"
 
 
-_COLUMN_OF = {"job_id": "operation_id", "bulk_action": "verb"}
-"""Fields whose column has another name."""
-
-_FIELDS = {one.name: _COLUMN_OF.get(one.name, one.name) for one in fields(BulkJob)}
-_ITEM_FIELDS = {one.name: _COLUMN_OF.get(one.name, one.name) for one in fields(BulkItem)}
-_COLUMNS = [operations.c[column] for column in _FIELDS.values()]
-_ITEM_COLUMNS = [items.c[column] for column in _ITEM_FIELDS.values()]
+_JOBS = Rows(operations, BulkJob, job_id="operation_id", bulk_action="verb")
+_ITEMS = Rows(items, BulkItem, job_id="operation_id")
 
 
-def add(connection: Connection, job: BulkJob, rows: Sequence[BulkItem]) -> bool:
+def add(connection: Connection, job: BulkJob, chosen: Sequence[BulkItem]) -> bool:
     """Store a job with its items. Returns False and stores nothing when the id is known."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    row = {column: getattr(job, name) for name, column in _FIELDS.items()}
-    statement = dialect.insert(operations).on_conflict_do_nothing(index_elements=["operation_id"])
-    if not connection.execute(statement, row).rowcount:
+    if not rows.insert_new(connection, operations, _JOBS.values(job)):
         return False
-    connection.execute(
-        insert(items), [{column: getattr(item, name) for name, column in _ITEM_FIELDS.items()} for item in rows]
-    )
+    _ITEMS.add(connection, *chosen)
     return True
 
 
 def get(connection: Connection, job_id: str) -> BulkJob | None:
-    row = connection.execute(select(*_COLUMNS).where(operations.c.operation_id == job_id)).one_or_none()
-    return _job(row) if row else None
-
-
-def _job(row: Any) -> BulkJob:
-    job = BulkJob(*row)
-    tally = {state: number for state, number in job.tally.items() if isinstance(number, int)}
-    return job if len(tally) == len(job.tally) else replace(job, tally=tally)
+    return _JOBS.one(connection, operations.c.operation_id == job_id)
 
 
 def page(
     connection: Connection, *, bulk_actions: Sequence[str] | None = None, limit: int = MAX_PAGE, offset: int = 0
 ) -> list[BulkJob]:
     """Jobs, newest first."""
-    statement = select(*_COLUMNS).order_by(operations.c.created_at.desc(), operations.c.operation_id)
-    if bulk_actions is not None:
-        statement = statement.where(operations.c.verb.in_(bulk_actions))
-    return [_job(row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)).offset(offset))]
+    wanted = [] if bulk_actions is None else [operations.c.verb.in_(bulk_actions)]
+    newest = [operations.c.created_at.desc(), operations.c.operation_id]
+    return _JOBS.some(connection, *wanted, order=newest, limit=min(limit, MAX_PAGE), offset=offset)
 
 
 def unended(connection: Connection, limit: int = MAX_PAGE) -> list[BulkJob]:
     """Jobs that have not ended, oldest first."""
-    statement = select(*_COLUMNS).where(text("operations.ended_at IS NULL")).order_by(operations.c.created_at)
-    return [_job(row) for row in connection.execute(statement.limit(limit))]
+    return _JOBS.some(connection, _IS_UNENDED, order=[operations.c.created_at], limit=limit)
 
 
 def workable(connection: Connection, runner: str, now: datetime, limit: int) -> list[str]:
@@ -132,14 +117,10 @@ def workable(connection: Connection, runner: str, now: datetime, limit: int) -> 
 
     The job with the oldest lease comes first, so that waiting jobs do not delay the others.
     """
+    has_work = or_(operations.c.state.in_((BulkJobState.RUNNING, BulkJobState.CANCELLED)), operations.c.in_flight > 0)
     statement = (
         select(operations.c.operation_id)
-        .where(
-            # The condition of the partial index ix_operations_unended, verbatim.
-            text("operations.ended_at IS NULL"),
-            or_(operations.c.state.in_((BulkJobState.RUNNING, BulkJobState.CANCELLED)), operations.c.in_flight > 0),
-            _is_free(runner, now),
-        )
+        .where(_IS_UNENDED, has_work, _is_free(runner, now))
         .order_by(operations.c.claimed_until.nulls_first(), operations.c.created_at)
         .limit(limit)
     )
@@ -148,15 +129,12 @@ def workable(connection: Connection, runner: str, now: datetime, limit: int) -> 
 
 def claim(connection: Connection, job_id: str, runner: str, now: datetime, until: datetime) -> BulkJob | None:
     """Take or renew the lease of a job that has not ended; None when another runner has the lease."""
-    taken = connection.execute(
-        update(operations)
-        .where(operations.c.operation_id == job_id, operations.c.ended_at.is_(None), _is_free(runner, now))
-        .values(claimed_by=runner, claimed_until=until)
-    )
-    return get(connection, job_id) if taken.rowcount else None
+    is_free = (operations.c.operation_id == job_id, operations.c.ended_at.is_(None), _is_free(runner, now))
+    taken = rows.change(connection, operations, *is_free, claimed_by=runner, claimed_until=until)
+    return get(connection, job_id) if taken else None
 
 
-def _is_free(runner: str, now: datetime) -> Any:
+def _is_free(runner: str, now: datetime) -> ColumnElement[bool]:
     lapsed = or_(operations.c.claimed_until.is_(None), operations.c.claimed_until < now)
     return or_(operations.c.claimed_by == runner, lapsed)
 
@@ -170,53 +148,33 @@ def change(
     **values: Any,
 ) -> bool:
     """Update columns of a job; False when its state is not in ``only_from``, or ``runner`` has lost the lease."""
-    statement = update(operations).where(operations.c.operation_id == job_id)
+    conditions = [operations.c.operation_id == job_id]
     if only_from is not None:
-        statement = statement.where(operations.c.state.in_(only_from))
+        conditions.append(operations.c.state.in_(only_from))
     if runner is not None:
-        statement = statement.where(operations.c.claimed_by == runner)
-    return connection.execute(statement.values(**values)).rowcount == 1
+        conditions.append(operations.c.claimed_by == runner)
+    return rows.change(connection, operations, *conditions, **values) == 1
 
 
 def tally(connection: Connection, job_id: str, *, batch: int | None = None) -> dict[str, int]:
     """Number of items by state, of the whole job or of one batch."""
-    statement = select(items.c.state, func.count()).where(items.c.operation_id == job_id)
-    if batch is not None:
-        statement = statement.where(items.c.batch == batch)
-    return dict(connection.execute(statement.group_by(items.c.state)).all())
-
-
-def items_in(connection: Connection, job_id: str, states: Sequence[str], limit: int) -> list[BulkItem]:
-    """Items in the given states, in the order in which they were shown."""
-    statement = (
-        select(*_ITEM_COLUMNS)
-        .where(items.c.operation_id == job_id, items.c.state.in_(states))
-        .order_by(items.c.position)
-        .limit(limit)
-    )
-    return [BulkItem(*row) for row in connection.execute(statement)]
+    of_batch = [] if batch is None else [items.c.batch == batch]
+    return rows.count_by(connection, items.c.state, items.c.operation_id == job_id, *of_batch)
 
 
 def item_page(
     connection: Connection, job_id: str, *, states: Sequence[str] | None = None, limit: int, offset: int = 0
 ) -> list[BulkItem]:
     """Items in the order in which they were shown."""
-    statement = select(*_ITEM_COLUMNS).where(items.c.operation_id == job_id)
-    if states:
-        statement = statement.where(items.c.state.in_(states))
-    rows = connection.execute(statement.order_by(items.c.position).limit(limit).offset(offset))
-    return [BulkItem(*row) for row in rows]
+    wanted = [items.c.operation_id == job_id, *([items.c.state.in_(states)] if states else ())]
+    return _ITEMS.some(connection, *wanted, order=[items.c.position], limit=limit, offset=offset)
 
 
 def send(connection: Connection, job_id: str, batch: int, limit: int, at: datetime) -> list[BulkItem]:
     """Mark the next waiting items as sent in this batch; the actions start after the commit."""
-    waiting = items_in(connection, job_id, (BulkItemState.ASKED,), limit)
-    values = {"state": BulkItemState.SENT, "batch": batch, "sent_at": at, "detail": None}
-    connection.execute(
-        update(items)
-        .where(items.c.operation_id == job_id, items.c.item_id.in_([item.item_id for item in waiting]))
-        .values(values)
-    )
+    waiting = item_page(connection, job_id, states=(BulkItemState.ASKED,), limit=limit)
+    chosen = (items.c.operation_id == job_id, items.c.item_id.in_([item.item_id for item in waiting]))
+    rows.change(connection, items, *chosen, state=BulkItemState.SENT, batch=batch, sent_at=at, detail=None)
     return waiting
 
 
@@ -224,22 +182,23 @@ def settle(
     connection: Connection, item: BulkItem, only_from: Collection[str], *, runner: str | None = None, **values: Any
 ) -> bool:
     """Store the state of an item; False when its state is not in ``only_from``, or ``runner`` has lost the lease."""
-    statement = update(items).where(
-        items.c.operation_id == item.job_id, items.c.item_id == item.item_id, items.c.state.in_(only_from)
-    )
+    conditions = [
+        items.c.operation_id == item.job_id,
+        items.c.item_id == item.item_id,
+        items.c.state.in_(only_from),
+    ]
     if runner is not None:
-        held = select(operations.c.operation_id).where(
-            operations.c.operation_id == item.job_id, operations.c.claimed_by == runner
-        )
-        statement = statement.where(held.exists())
-    return connection.execute(statement.values(**values)).rowcount == 1
+        has_lease = exists().where(operations.c.operation_id == item.job_id, operations.c.claimed_by == runner)
+        conditions.append(has_lease)
+    return rows.change(connection, items, *conditions, **values) == 1
 
 
 def withdraw(connection: Connection, job_id: str, state: str, at: datetime) -> int:
     """End every item that has not been sent; returns how many."""
-    done = connection.execute(
-        update(items)
-        .where(items.c.operation_id == job_id, items.c.state == BulkItemState.ASKED)
-        .values(state=state, settled_at=at)
-    )
-    return done.rowcount
+    waiting = (items.c.operation_id == job_id, items.c.state == BulkItemState.ASKED)
+    return rows.change(connection, items, *waiting, state=state, settled_at=at)
+
+
+def is_outside(item_id: ColumnElement[str], job_id: str) -> ColumnElement[bool]:
+    """Condition: the job does not include the item."""
+    return item_id.not_in(select(items.c.item_id).where(items.c.operation_id == job_id))

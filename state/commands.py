@@ -10,21 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    ScalarSelect,
-    and_,
-    literal,
-    or_,
-    select,
-    text,
-    union_all,
-    update,
-)
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, literal, or_, select, text, union_all
 
 from services.domain.commands import QUEUED, UNFINISHED, CommandState, Outcome
+from state.engine import rows
+from state.engine.rows import Rows
 from state.tables import commands
 
 MAX_TARGETS = 200
@@ -68,23 +58,17 @@ class Command:
         return self.state in UNFINISHED
 
 
-_COLUMN_OF = {"undo_until": "not_before"}
-"""Fields whose column has another name."""
-_COLUMN_NAMES = {name: _COLUMN_OF.get(name, name) for name in Command.__dataclass_fields__}
-_COLUMNS = [commands.c[column] for column in _COLUMN_NAMES.values()]
+_COMMANDS = Rows(commands, Command, undo_until="not_before")
 
 
-def _command(row: Any) -> Command:
-    command = Command(*row)
+def _command(command: Command) -> Command:
     return replace(command, outcome=Outcome.read(command.outcome))
 
 
 def store(connection: Connection, command: Command) -> None:
     """Store a command; nothing happens when its id is already stored."""
-    row = {column: getattr(command, name) for name, column in _COLUMN_NAMES.items()}
-    row["outcome"] = command.outcome.stored() if command.outcome else None
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(commands).on_conflict_do_nothing(index_elements=["command_id"]), row)
+    outcome = command.outcome.stored() if command.outcome else None
+    rows.insert_new(connection, commands, _COMMANDS.values(command) | {"outcome": outcome})
 
 
 def claim(
@@ -102,51 +86,47 @@ def claim(
     ``by`` names the claim; with this name, keep() and finish() detect that the claim is lost. ``only`` and ``never``
     filter by kind.
     """
-    waiting = select(commands.c.command_id).where(*_waiting(now), *_of_kinds(only, never))
-    ids = connection.scalars(
-        waiting.order_by(commands.c.created_at).limit(limit).with_for_update(skip_locked=True)
-    ).all()
+    ids = rows.claim(
+        connection,
+        commands,
+        *_waiting(now, only, never),
+        order=[commands.c.created_at],
+        limit=limit,
+        state=CommandState.RUNNING,
+        claimed_until=until,
+        claimed_by=by,
+        attempts=commands.c.attempts + 1,
+    )
     if not ids:
         return []
-    values = {
-        "state": CommandState.RUNNING,
-        "claimed_until": until,
-        "claimed_by": by,
-        "attempts": commands.c.attempts + 1,
-    }
-    connection.execute(update(commands).where(commands.c.command_id.in_(ids)).values(values))
-    rows = connection.execute(select(*_COLUMNS).where(commands.c.command_id.in_(ids)).order_by(commands.c.created_at))
-    return [_command(row) for row in rows]
+    return _some(connection, commands.c.command_id.in_(ids), order=[commands.c.created_at], limit=len(ids))
 
 
 def keep(connection: Connection, command_id: str, by: str, until: datetime, outcome: Outcome | None = None) -> bool:
     """Extend a claim to ``until``, with a provisional outcome; False when the claim is lost."""
-    values: dict[str, Any] = {"claimed_until": until} | ({"outcome": outcome.stored()} if outcome else {})
-    return connection.execute(update(commands).where(*_claimed(command_id, by)).values(values)).rowcount == 1
+    provisional = {"outcome": outcome.stored()} if outcome else {}
+    return rows.change(connection, commands, *_claimed(command_id, by), claimed_until=until, **provisional) == 1
 
 
 def any_waiting(
     connection: Connection, now: datetime, *, only: Collection[str] | None = None, never: Collection[str] = ()
 ) -> bool:
     """Whether claim() would find a command; cheap enough for several calls per second."""
-    waiting = select(commands.c.command_id).where(*_waiting(now), *_of_kinds(only, never))
-    return connection.execute(waiting.order_by(commands.c.created_at).limit(1)).first() is not None
+    return rows.has_any(connection, commands, *_waiting(now, only, never))
 
 
-def _waiting(now: datetime) -> tuple[ColumnElement[bool], ...]:
-    # The condition of the partial index ix_commands_waiting, verbatim, so that finished commands are not read.
-    unfinished = text("commands.state IN ('STORED', 'RUNNING')")
-    is_free = or_(
-        commands.c.state == CommandState.STORED,
-        and_(commands.c.state == CommandState.RUNNING, commands.c.claimed_until < now),
-    )
-    is_ripe = or_(commands.c.not_before.is_(None), commands.c.not_before <= now)
-    return cast("ColumnElement[bool]", unfinished), is_free, is_ripe
-
-
-def _of_kinds(only: Collection[str] | None, never: Collection[str]) -> list[ColumnElement[bool]]:
-    wanted: list[ColumnElement[bool]] = [commands.c.kind.not_in(never)] if never else []
-    return wanted if only is None else [*wanted, commands.c.kind.in_(only)]
+def _waiting(now: datetime, only: Collection[str] | None, never: Collection[str]) -> list[ColumnElement[bool]]:
+    conditions = [
+        # The condition of the partial index ix_commands_waiting, verbatim, so that finished commands are not read.
+        cast("ColumnElement[bool]", text("commands.state IN ('STORED', 'RUNNING')")),
+        or_(commands.c.state == CommandState.STORED, commands.c.claimed_until < now),
+        or_(commands.c.not_before.is_(None), commands.c.not_before <= now),
+    ]
+    if never:
+        conditions.append(commands.c.kind.not_in(never))
+    if only is not None:
+        conditions.append(commands.c.kind.in_(only))
+    return conditions
 
 
 def withdraw(connection: Connection, command_id: str, outcome: Outcome, at: datetime) -> Command | None:
@@ -155,10 +135,10 @@ def withdraw(connection: Connection, command_id: str, outcome: Outcome, at: date
     A concurrent claim and a withdrawal cannot both succeed: both need the state STORED, and the database serialises
     the two changes.
     """
-    values = {"state": CommandState.WITHDRAWN, "outcome": outcome.stored(), "finished_at": at}
-    is_held = and_(commands.c.state == CommandState.STORED, commands.c.not_before.is_not(None))
-    done = connection.execute(update(commands).where(commands.c.command_id == command_id, is_held).values(values))
-    return get(connection, command_id) if done.rowcount == 1 else None
+    is_held = (commands.c.state == CommandState.STORED, commands.c.not_before.is_not(None))
+    end = {"state": CommandState.WITHDRAWN, "outcome": outcome.stored(), "finished_at": at}
+    done = rows.change(connection, commands, commands.c.command_id == command_id, *is_held, **end)
+    return get(connection, command_id) if done else None
 
 
 def postpone(
@@ -181,7 +161,7 @@ def postpone(
         "attempts": 0,
     }
     values = waits | {"arguments": arguments, "outcome": outcome.stored()}
-    return connection.execute(update(commands).where(*_claimed(command_id, by)).values(values)).rowcount == 1
+    return rows.change(connection, commands, *_claimed(command_id, by), **values) == 1
 
 
 def finish(
@@ -195,8 +175,8 @@ def finish(
 ) -> bool:
     """Store the end of a command; False when ``by`` names a claim that is lost."""
     mine = _claimed(command_id, by) if by is not None else (commands.c.command_id == command_id,)
-    values = {"state": state, "outcome": outcome.stored(), "finished_at": at}
-    return connection.execute(update(commands).where(*mine).values(values)).rowcount == 1
+    end = {"state": state, "outcome": outcome.stored(), "finished_at": at}
+    return rows.change(connection, commands, *mine, **end) == 1
 
 
 def _claimed(command_id: str, by: str) -> tuple[ColumnElement[bool], ...]:
@@ -204,17 +184,18 @@ def _claimed(command_id: str, by: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def get(connection: Connection, command_id: str) -> Command | None:
-    row = connection.execute(select(*_COLUMNS).where(commands.c.command_id == command_id)).one_or_none()
-    return _command(row) if row else None
+    found = _COMMANDS.one(connection, commands.c.command_id == command_id)
+    return _command(found) if found else None
 
 
 def latest(connection: Connection, *, target_id: str | None = None, limit: int = 20) -> list[Command]:
     """Commands of one target or of all, newest first."""
-    statement = select(*_COLUMNS)
-    if target_id is not None:
-        statement = statement.where(commands.c.target_id == target_id)
-    rows = connection.execute(statement.order_by(commands.c.created_at.desc()).limit(limit))
-    return [_command(row) for row in rows]
+    of_target = [] if target_id is None else [commands.c.target_id == target_id]
+    return _some(connection, *of_target, order=[commands.c.created_at.desc()], limit=limit)
+
+
+def _some(connection: Connection, *conditions: Any, order: Sequence[Any], limit: int) -> list[Command]:
+    return [_command(found) for found in _COMMANDS.some(connection, *conditions, order=order, limit=limit)]
 
 
 def latest_of(connection: Connection, target_ids: Sequence[str], kinds: Sequence[str] = ()) -> dict[str, Command]:
@@ -233,7 +214,7 @@ def _newest(connection: Connection, target_ids: Sequence[str], kinds: Sequence[s
     wanted = union_all(*(select(literal(target_id).label("target_id")) for target_id in target_ids)).subquery()
     newest = [select(_newest_id(wanted.c.target_id, kind)).select_from(wanted) for kind in (kinds or (None,))]
     chosen = or_(*(commands.c.command_id.in_(ids) for ids in newest))
-    return [_command(row) for row in connection.execute(select(*_COLUMNS).where(chosen))]
+    return _some(connection, chosen, order=(), limit=len(newest) * len(target_ids))
 
 
 def _newest_id(target_id: ColumnElement[str], kind: str | None) -> ScalarSelect[str]:

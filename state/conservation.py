@@ -6,12 +6,15 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from services.domain.conservation import FOR_A_PERSON, Difference
 from services.domain.orders.model import Order
 from state import orders
-from state.tables import conservation_differences, conservation_progress, order_history
+from state.engine import rows
+from state.engine.rows import Rows
+from state.tables import conservation_differences as differences
+from state.tables import conservation_progress, order_history
 
 OPEN, COMPENSATING, ACCEPTED, SETTLED = "OPEN", "COMPENSATING", "ACCEPTED", "SETTLED"
 UNSETTLED = (OPEN, COMPENSATING)
@@ -36,7 +39,7 @@ class KnownDifference:
     compensated_by: str | None
 
 
-_COLUMNS = [conservation_differences.c[name] for name in KnownDifference.__dataclass_fields__]
+_DIFFERENCES = Rows(differences, KnownDifference)
 
 
 def progress(connection: Connection) -> tuple[int, int]:
@@ -48,9 +51,7 @@ def progress(connection: Connection) -> tuple[int, int]:
 
 def advance(connection: Connection, history_id: int, compared: int) -> None:
     """Store the progress of the audit."""
-    values = {"history_id": history_id, "compared": compared}
-    if not connection.execute(update(conservation_progress).values(values)).rowcount:
-        connection.execute(insert(conservation_progress), {"id": 1, **values})
+    rows.put(connection, conservation_progress, {"id": 1, "history_id": history_id, "compared": compared})
 
 
 def next_rested(connection: Connection, moving: Callable[[datetime], bool], limit: int) -> list[tuple[int, str]]:
@@ -76,12 +77,11 @@ def next_rested(connection: Connection, moving: Callable[[datetime], bool], limi
 
 def unsettled(connection: Connection, limit: int) -> list[Order]:
     """Orders with unsettled differences; the one that was compared longest ago comes first."""
-    table = conservation_differences
     statement = (
-        select(table.c.order_id)
-        .where(table.c.state.in_(UNSETTLED))
-        .group_by(table.c.order_id)
-        .order_by(func.min(table.c.last_seen_at))
+        select(differences.c.order_id)
+        .where(differences.c.state.in_(UNSETTLED))
+        .group_by(differences.c.order_id)
+        .order_by(func.min(differences.c.last_seen_at))
         .limit(limit)
     )
     return orders.get_many(connection, connection.scalars(statement).all())
@@ -94,66 +94,50 @@ def note(
 
     Earlier differences of a ``judged`` kind that were not found again become settled.
     """
-    table = conservation_differences
-    agreed = set(judged) - {difference.kind for difference in found}
-    connection.execute(
-        update(table)
-        .where(table.c.order_id == order_id, table.c.state != SETTLED, table.c.kind.in_(sorted(agreed)))
-        .values(state=SETTLED, settled_at=at)
-    )
+    agreed = sorted(set(judged) - {difference.kind for difference in found})
+    unsettled = (differences.c.order_id == order_id, differences.c.state != SETTLED)
+    rows.change(connection, differences, *unsettled, differences.c.kind.in_(agreed), state=SETTLED, settled_at=at)
     for difference in found:
         _note_one(connection, order_id, difference, at)
 
 
 def _note_one(connection: Connection, order_id: str, difference: Difference, at: datetime) -> None:
-    table = conservation_differences
-    is_it = (table.c.order_id == order_id, table.c.kind == difference.kind)
     seen = {"detail": difference.detail, "last_seen_at": at}
-    if connection.execute(update(table).where(*is_it, table.c.state != SETTLED).values(seen)).rowcount:
-        return
-    again = {**seen, "state": OPEN, "first_seen_at": at, "settled_at": None, "compensated_by": None}
-    if not connection.execute(update(table).where(*is_it).values(again)).rowcount:
-        connection.execute(insert(table), {"order_id": order_id, "kind": difference.kind, **again})
+    unsettled = (*_is_it(order_id, difference.kind), differences.c.state != SETTLED)
+    if not rows.change(connection, differences, *unsettled, **seen):
+        again = {**seen, "state": OPEN, "first_seen_at": at, "settled_at": None, "compensated_by": None}
+        rows.put(connection, differences, {"order_id": order_id, "kind": difference.kind, **again})
 
 
 def begin_compensation(connection: Connection, order_id: str, kind: str, *, by: str) -> bool:
     """Mark an open difference as being compensated; False when it is not open."""
-    table = conservation_differences
-    done = connection.execute(
-        update(table)
-        .where(table.c.order_id == order_id, table.c.kind == kind, table.c.state == OPEN)
-        .values(state=COMPENSATING, compensated_by=by)
-    )
-    return done.rowcount == 1
+    is_open = (*_is_it(order_id, kind), differences.c.state == OPEN)
+    return rows.change(connection, differences, *is_open, state=COMPENSATING, compensated_by=by) == 1
 
 
 def accept(connection: Connection, order_id: str, at: datetime) -> None:
     """Mark compensations for a person as accepted; these differences do not become open again while they last."""
-    table = conservation_differences
-    connection.execute(
-        update(table)
-        .where(table.c.order_id == order_id, table.c.state == COMPENSATING, table.c.kind.in_(sorted(FOR_A_PERSON)))
-        .values(state=ACCEPTED, settled_at=at)
-    )
+    compensating = (differences.c.order_id == order_id, differences.c.state == COMPENSATING)
+    for_a_person = differences.c.kind.in_(sorted(FOR_A_PERSON))
+    rows.change(connection, differences, *compensating, for_a_person, state=ACCEPTED, settled_at=at)
 
 
 def get(connection: Connection, order_id: str, kind: str) -> KnownDifference | None:
-    table = conservation_differences
-    row = connection.execute(select(*_COLUMNS).where(table.c.order_id == order_id, table.c.kind == kind)).one_or_none()
-    return KnownDifference(*row) if row else None
+    return _DIFFERENCES.one(connection, *_is_it(order_id, kind))
+
+
+def _is_it(order_id: str, kind: str) -> tuple[ColumnElement[bool], ...]:
+    return differences.c.order_id == order_id, differences.c.kind == kind
 
 
 def page(
     connection: Connection, *, state: str | None = None, limit: int = MAX_PAGE, offset: int = 0
 ) -> list[KnownDifference]:
     """Differences, oldest first; without ``state``, those that are not settled."""
-    table = conservation_differences
-    wanted = table.c.state == state if state else table.c.state.in_(UNSETTLED)
-    statement = select(*_COLUMNS).where(wanted).order_by(table.c.first_seen_at, table.c.order_id)
-    return [KnownDifference(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)).offset(offset))]
+    wanted = differences.c.state == state if state else differences.c.state.in_(UNSETTLED)
+    oldest = [differences.c.first_seen_at, differences.c.order_id]
+    return _DIFFERENCES.some(connection, wanted, order=oldest, limit=min(limit, MAX_PAGE), offset=offset)
 
 
 def count_unsettled(connection: Connection) -> int:
-    table = conservation_differences
-    statement = select(func.count()).select_from(table).where(table.c.state.in_(UNSETTLED))
-    return connection.scalar(statement) or 0
+    return rows.count(connection, differences, differences.c.state.in_(UNSETTLED))

@@ -6,12 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
-from sqlalchemy import Connection, LargeBinary, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, LargeBinary, and_, func, insert, or_, select
 
+from state.bulk_jobs import is_outside
+from state.engine import rows
 from state.engine.keyset import Keyset
-from state.tables import dead_letters, operation_items
+from state.engine.rows import Rows
+from state.tables import dead_letters
 
 MAX_PAGE = 200
 OPEN, REPLAYED, DISCARDED = "OPEN", "REPLAYED", "DISCARDED"
@@ -56,57 +58,43 @@ class DeadLetter:
     """Bytes of the whole payload."""
 
 
-_STORED = [name for name in DeadLetter.__dataclass_fields__ if name != "size"]
 _SIZE = func.length(dead_letters.c.payload).label("size")
-_WHOLE = [*(dead_letters.c[name] for name in _STORED), _SIZE]
-_CUT = [
-    func.substr(dead_letters.c.payload, 1, CUT_BYTES, type_=LargeBinary).label("payload")
-    if name == "payload"
-    else dead_letters.c[name]
-    for name in _STORED
-]
-_COLUMNS = [*_CUT, _SIZE]
+_BEGINNING = func.substr(dead_letters.c.payload, 1, CUT_BYTES, type_=LargeBinary).label("payload")
+_WHOLE = Rows(dead_letters, DeadLetter, size=_SIZE)
+_CUT = Rows(dead_letters, DeadLetter, size=_SIZE, payload=_BEGINNING)
 
 
 def add(connection: Connection, dead_letter: DeadLetter) -> bool:
     """Store a dead letter; False when the same message of the stream is stored already."""
-    table = dead_letters
-    same = (
-        table.c.stream == dead_letter.stream,
-        table.c.incarnation == dead_letter.incarnation,
-        table.c.stream_seq == dead_letter.stream_seq,
-    )
-    if connection.execute(select(table.c.id).where(*same)).first():
+    row = _WHOLE.values(dead_letter) | {"cause": cause_of(dead_letter.reason)}
+    place = (dead_letters.c[name] == row[name] for name in ("stream", "incarnation", "stream_seq"))
+    if rows.has_any(connection, dead_letters, *place):
         return False
-    row = {name: getattr(dead_letter, name) for name in _STORED}
-    connection.execute(insert(table), row | {"cause": cause_of(dead_letter.reason)})
+    connection.execute(insert(dead_letters), row)
     return True
 
 
 def get(connection: Connection, dead_letter_id: str) -> DeadLetter | None:
     """A dead letter with its whole payload."""
-    row = connection.execute(select(*_WHOLE).where(dead_letters.c.id == dead_letter_id)).one_or_none()
-    return DeadLetter(*row) if row else None
+    return _WHOLE.one(connection, dead_letters.c.id == dead_letter_id)
 
 
 def resolve(
     connection: Connection, dead_letter_id: str, state: str, *, by: str, note: str | None, at: datetime
 ) -> bool:
     """Settle an open dead letter; False when it is not open."""
-    done = connection.execute(
-        update(dead_letters)
-        .where(dead_letters.c.id == dead_letter_id, dead_letters.c.state == OPEN)
-        .values(state=state, resolved_at=at, resolved_by=by, note=note)
-    )
-    return done.rowcount == 1
+    end = {"state": state, "resolved_at": at, "resolved_by": by, "note": note}
+    return rows.change(connection, dead_letters, *_is_open(dead_letter_id), **end) == 1
+
+
+def _is_open(dead_letter_id: str) -> tuple[ColumnElement[bool], ...]:
+    return dead_letters.c.id == dead_letter_id, dead_letters.c.state == OPEN
 
 
 def page(connection: Connection, *, state: str | None = OPEN, limit: int = MAX_PAGE) -> list[DeadLetter]:
     """Dead letters, newest first, with cut payloads."""
-    statement = select(*_COLUMNS).order_by(dead_letters.c.created_at.desc())
-    if state is not None:
-        statement = statement.where(dead_letters.c.state == state)
-    return [DeadLetter(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)))]
+    wanted = [] if state is None else [dead_letters.c.state == state]
+    return _CUT.some(connection, *wanted, order=[dead_letters.c.created_at.desc()], limit=min(limit, MAX_PAGE))
 
 
 def listed(
@@ -121,7 +109,7 @@ def listed(
         driving += [table.c.subject == subject, table.c.cause == cause]
 
     residual = (lambda row: [row.state == state]) if order_id else None
-    return Keyset(_COLUMNS, (table.c.created_at, table.c.id), driving, residual)
+    return Keyset(_CUT.columns, (table.c.created_at, table.c.id), driving, residual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +146,8 @@ def _example(connection: Connection, state: str, subject: str, cause: str) -> st
     return connection.scalar(select(table.c.reason).where(*same).limit(1)) or cause
 
 
-class Outline(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Outline:
     """An open dead letter without its bytes, for previews."""
 
     id: str
@@ -169,22 +158,20 @@ class Outline(NamedTuple):
     reason: str
 
 
+_OUTLINES = Rows(dead_letters, Outline)
+
+
 def outlines(connection: Connection, subject: str, cause: str, limit: int) -> list[Outline]:
     """The open dead letters of a group, oldest first."""
     table = dead_letters
-    columns = [table.c[name] for name in Outline._fields]
     same = (table.c.state == OPEN, table.c.subject == subject, table.c.cause == cause)
-    rows = connection.execute(select(*columns).where(*same).order_by(table.c.created_at, table.c.id).limit(limit))
-    return [Outline(*row) for row in rows]
+    return _OUTLINES.some(connection, *same, order=[table.c.created_at, table.c.id], limit=limit)
 
 
 def versions(connection: Connection, dead_letter_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
     """Attempts and state of the given dead letters."""
     table = dead_letters
-    rows = connection.execute(
-        select(table.c.id, table.c.attempts, table.c.state).where(table.c.id.in_(dead_letter_ids))
-    )
-    return {dead_letter_id: (attempts, state) for dead_letter_id, attempts, state in rows}
+    return rows.versions(connection, table.c.id, table.c.attempts, table.c.state, dead_letter_ids)
 
 
 def group_name(subject: str, cause: str) -> str:
@@ -197,28 +184,17 @@ def count_opened_since(
 ) -> int:
     """Count open dead letters of the named groups that were added after ``since``, without those of the bulk job."""
     table = dead_letters
-    groups = [name.partition(": ") for name in names]
-    own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_job)
-    some = (
-        select(table.c.id)
-        .where(
-            table.c.state == OPEN,
-            or_(*(and_(table.c.subject == subject, table.c.cause == cause) for subject, _, cause in groups)),
-            table.c.created_at > since,
-            table.c.id.not_in(own),
-        )
-        .limit(limit)
-    )
-    return connection.scalar(select(func.count()).select_from(some.subquery())) or 0
+    pairs = [(subject, cause) for subject, _, cause in (name.partition(": ") for name in names)]
+    of_group = or_(*(and_(table.c.subject == subject, table.c.cause == cause) for subject, cause in pairs))
+    opened = (table.c.state == OPEN, of_group, table.c.created_at > since)
+    return rows.count(connection, table, *opened, is_outside(table.c.id, outside_job), up_to=limit)
 
 
 def note_failure(connection: Connection, dead_letter_id: str, reason: str) -> None:
     """Record a failed replay: one more attempt, and its reason. It is not retried automatically."""
-    table = dead_letters
-    values = {"attempts": table.c.attempts + 1, "reason": reason, "cause": cause_of(reason)}
-    connection.execute(update(table).where(table.c.id == dead_letter_id, table.c.state == OPEN).values(values))
+    failure = {"attempts": dead_letters.c.attempts + 1, "reason": reason, "cause": cause_of(reason)}
+    rows.change(connection, dead_letters, *_is_open(dead_letter_id), **failure)
 
 
 def count_open(connection: Connection) -> int:
-    statement = select(func.count()).select_from(dead_letters).where(dead_letters.c.state == OPEN)
-    return connection.scalar(statement) or 0
+    return rows.count(connection, dead_letters, dead_letters.c.state == OPEN)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, insert, select
 
 from services.domain.orders.model import OrderStatus
+from state.engine import rows
+from state.engine.rows import Rows
 from state.tables import breaker_transitions, conservation_differences, drills, orders, reviews
 
 MAX_PAGE = 100
@@ -45,45 +47,38 @@ class Drill:
     version: int = 1
 
 
-_COLUMNS = [drills.c[name] for name in Drill.__dataclass_fields__]
+_DRILLS = Rows(drills, Drill)
 
 
 def start(connection: Connection, drill: Drill) -> bool:
     """Store a new drill; False when another one is active."""
     if active(connection) is not None:
         return False
-    row = {name: getattr(drill, name) for name in Drill.__dataclass_fields__}
-    connection.execute(insert(drills), row | {"is_active": 1})
+    connection.execute(insert(drills), _DRILLS.values(drill) | {"is_active": 1})
     return True
 
 
 def active(connection: Connection) -> Drill | None:
     """The active drill, or None."""
-    row = connection.execute(select(*_COLUMNS).where(drills.c.is_active == 1)).one_or_none()
-    return Drill(*row) if row else None
+    return _DRILLS.one(connection, drills.c.is_active == 1)
 
 
 def save(connection: Connection, drill: Drill, **values: Any) -> Drill | None:
     """Store changed values under a version check; None when the drill changed meanwhile."""
     changes = values | {"version": drill.version + 1}
     done = {"is_active": None} if changes.get("finished_at") else {}
-    changed = connection.execute(
-        update(drills)
-        .where(drills.c.drill_id == drill.drill_id, drills.c.version == drill.version)
-        .values(changes | done)
-    )
-    return replace(drill, **changes) if changed.rowcount else None
+    is_as_seen = (drills.c.drill_id == drill.drill_id, drills.c.version == drill.version)
+    changed = rows.change(connection, drills, *is_as_seen, **changes, **done)
+    return replace(drill, **changes) if changed else None
 
 
 def get(connection: Connection, drill_id: str) -> Drill | None:
-    row = connection.execute(select(*_COLUMNS).where(drills.c.drill_id == drill_id)).one_or_none()
-    return Drill(*row) if row else None
+    return _DRILLS.one(connection, drills.c.drill_id == drill_id)
 
 
 def latest(connection: Connection, limit: int = 20) -> list[Drill]:
     """Drills, newest first."""
-    statement = select(*_COLUMNS).order_by(drills.c.created_at.desc()).limit(min(limit, MAX_PAGE))
-    return [Drill(*row) for row in connection.execute(statement)]
+    return _DRILLS.some(connection, order=[drills.c.created_at.desc()], limit=min(limit, MAX_PAGE))
 
 
 MAX_ORDERS = 5000
@@ -117,57 +112,54 @@ class OrdersOfDrill:
 def orders_placed_between(connection: Connection, since: datetime, until: datetime) -> OrdersOfDrill:
     columns = (orders.c.order_id, orders.c.status, orders.c.failure)
     statement = select(*columns).where(orders.c.created_at >= since, orders.c.created_at <= until)
-    rows = connection.execute(statement.order_by(orders.c.created_at, orders.c.order_id).limit(MAX_ORDERS)).all()
-    ids = [row.order_id for row in rows]
+    placed = connection.execute(statement.order_by(orders.c.created_at, orders.c.order_id).limit(MAX_ORDERS)).all()
+    ids = [row.order_id for row in placed]
     cases = _cases(connection, ids)
     waiting = {order_id for order_id, states in cases.items() if "OPEN" in states}
     return OrdersOfDrill(
-        placed=len(rows),
-        statuses=dict(Counter(row.status for row in rows)),
-        refusals=dict(Counter(str(row.failure.get("code")) for row in rows if row.failure)),
+        placed=len(placed),
+        statuses=dict(Counter(row.status for row in placed)),
+        refusals=dict(Counter(str(row.failure.get("code")) for row in placed if row.failure)),
         flagged=len(cases),
-        unsettled=tuple(row.order_id for row in rows if row.status in UNDER_WAY and row.order_id not in waiting),
+        unsettled=tuple(row.order_id for row in placed if row.status in UNDER_WAY and row.order_id not in waiting),
         ids=tuple(ids),
     )
 
 
 def first_breaker_opened(connection: Connection, since: datetime, until: datetime) -> tuple[str, datetime] | None:
     """The first breaker that opened, and when."""
-    table = breaker_transitions
-    statement = select(table.c.breaker, table.c.at).where(
-        table.c.at >= since, table.c.at <= until, table.c.to_state == "open"
-    )
-    row = connection.execute(statement.order_by(table.c.at).limit(1)).first()
+    statement = select(breaker_transitions.c.breaker, breaker_transitions.c.at).where(*_opened(since, until))
+    row = connection.execute(statement.order_by(breaker_transitions.c.at).limit(1)).first()
     return (row[0], row[1]) if row else None
 
 
 def breakers_opened(connection: Connection, since: datetime, until: datetime) -> dict[str, int]:
     """Number of times that each breaker opened."""
+    return rows.count_by(connection, breaker_transitions.c.breaker, *_opened(since, until))
+
+
+def _opened(since: datetime, until: datetime) -> tuple[ColumnElement[bool], ...]:
     table = breaker_transitions
-    statement = (
-        select(table.c.breaker, func.count())
-        .where(table.c.at >= since, table.c.at <= until, table.c.to_state == "open")
-        .group_by(table.c.breaker)
-    )
-    return {row[0]: row[1] for row in connection.execute(statement)}
+    return table.c.at >= since, table.c.at <= until, table.c.to_state == "open"
 
 
 def differences_of(connection: Connection, order_ids: Sequence[str]) -> list[tuple[str, str]]:
     """``(order_id, kind)`` of the unsettled conservation differences of these orders."""
     table = conservation_differences
-    found: list[tuple[str, str]] = []
+    unsettled = select(table.c.order_id, table.c.kind).where(table.c.state != "SETTLED")
+    return [(row[0], row[1]) for row in _of_orders(connection, unsettled, table.c.order_id, order_ids)]
+
+
+def _of_orders(
+    connection: Connection, statement: Select[Any], column: ColumnElement[str], order_ids: Sequence[str]
+) -> Iterator[Any]:
     for start in range(0, len(order_ids), _STEP):
-        some = order_ids[start : start + _STEP]
-        statement = select(table.c.order_id, table.c.kind).where(table.c.order_id.in_(some), table.c.state != "SETTLED")
-        found += [(row[0], row[1]) for row in connection.execute(statement)]
-    return found
+        yield from connection.execute(statement.where(column.in_(order_ids[start : start + _STEP])))
 
 
 def _cases(connection: Connection, order_ids: Sequence[str]) -> dict[str, set[str]]:
     cases: dict[str, set[str]] = {}
-    for start in range(0, len(order_ids), _STEP):
-        some = order_ids[start : start + _STEP]
-        statement = select(reviews.c.order_id, reviews.c.state).where(reviews.c.order_id.in_(some))
-        for order_id, state in connection.execute(statement):
-            cases.setdefault(order_id, set()).add(state)
+    states = select(reviews.c.order_id, reviews.c.state)
+    for order_id, state in _of_orders(connection, states, reviews.c.order_id, order_ids):
+        cases.setdefault(order_id, set()).add(state)
     return cases

@@ -9,12 +9,14 @@ from datetime import datetime
 from sqlalchemy import Connection, Select, func, insert, select
 
 from services.domain.incident_impact import Impact
+from state.engine.rows import Rows
 from state.tables import order_impacts
 
 MAX_WINDOW = 10_000
 """Maximum number of rows read for one interval, the newest ones."""
 
 _INSERT = insert(order_impacts)
+_IMPACTS = Rows(order_impacts, Impact, call="operation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +45,7 @@ class AffectedOrder:
 def add(connection: Connection, order_id: str, impacts: Sequence[Impact]) -> None:
     """Record impacts in the transaction that records their cause."""
     if impacts:
-        rows = [
-            {
-                "at": impact.at,
-                "order_id": order_id,
-                "kind": impact.kind,
-                "operation": impact.call,
-                "reason": impact.reason,
-            }
-            for impact in impacts
-        ]
+        rows = [_IMPACTS.values(impact) | {"order_id": order_id} for impact in impacts]
         connection.execute(_INSERT, rows)
 
 

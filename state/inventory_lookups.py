@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, select
 
 from services.domain.conservation import StockState
 from services.domain.reconciliation import LookupResult, is_fresh
 from state import orders
+from state.engine import rows
 from state.tables import inventory_lookups
 
 
@@ -31,22 +32,17 @@ _COLUMNS = [inventory_lookups.c[name] for name in ("order_id", *_FACTS, "asked_a
 
 def note(connection: Connection, answer: StoredLookup) -> None:
     """Store the answer unless a later one is stored."""
-    values = {name: getattr(answer.result, name) for name in _FACTS}
-    values |= {"asked_at": answer.asked_at, "asked_by": answer.asked_by}
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    new = dialect.insert(inventory_lookups).on_conflict_do_nothing(index_elements=["order_id"])
-    if connection.execute(new, {"order_id": answer.order_id, **values}).rowcount != 1:
-        is_older = inventory_lookups.c.asked_at <= answer.asked_at
-        known = update(inventory_lookups).where(inventory_lookups.c.order_id == answer.order_id, is_older)
-        connection.execute(known.values(values))
+    facts = {name: getattr(answer.result, name) for name in _FACTS}
+    row = {"order_id": answer.order_id, **facts, "asked_at": answer.asked_at, "asked_by": answer.asked_by}
+    rows.put(connection, inventory_lookups, row, newer_by="asked_at")
 
 
 def of_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, StoredLookup]:
     """The latest answer by order id; orders without an answer are left out."""
     if not order_ids:
         return {}
-    rows = connection.execute(select(*_COLUMNS).where(inventory_lookups.c.order_id.in_(order_ids)))
-    return {row[0]: _answer(*row) for row in rows}
+    found = connection.execute(select(*_COLUMNS).where(inventory_lookups.c.order_id.in_(order_ids)))
+    return {order_id: _answer(order_id, *facts) for order_id, *facts in found}
 
 
 def get(connection: Connection, order_id: str) -> StoredLookup | None:
@@ -65,15 +61,7 @@ def not_fresh(connection: Connection, order_ids: Sequence[str], now: datetime) -
     return [order_id for order_id in ids if order_id in changed and order_id not in known]
 
 
-def _answer(
-    order_id: str,
-    stock: str | None,
-    said: str | None,
-    reservation_id: str | None,
-    expires_at: datetime | None,
-    problem: str | None,
-    asked_at: datetime,
-    asked_by: str,
-) -> StoredLookup:
+def _answer(order_id: str, stock: str | None, *facts: Any) -> StoredLookup:
+    *others, asked_at, asked_by = facts
     known = StockState(stock) if stock in tuple(StockState) else None
-    return StoredLookup(order_id, LookupResult(known, said, reservation_id, expires_at, problem), asked_at, asked_by)
+    return StoredLookup(order_id, LookupResult(known, *others), asked_at, asked_by)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, select
 
+from state.engine import rows
+from state.engine.rows import Rows
 from state.tables import leases
 
 LONGEST = timedelta(seconds=60)
@@ -31,23 +32,21 @@ class Lease:
     noted: dict[str, Any]
 
 
+_LEASES = Rows(leases, Lease)
+
+
 def take(connection: Connection, name: str, holder: str, now: datetime, until: datetime) -> bool:
     """Take or renew a lease; False while another holder's lease lasts.
 
     Must be the first statement of a transaction, so that other replicas wait until its commit.
     """
-    mine, free = leases.c.holder == holder, leases.c.expires_at <= now
-    kept = update(leases).where(and_(leases.c.name == name, mine)).values(expires_at=until)
-    if connection.execute(kept).rowcount:
+    is_it = leases.c.name == name
+    if rows.change(connection, leases, is_it, leases.c.holder == holder, expires_at=until):
         return True
-    taken = update(leases).where(and_(leases.c.name == name, free))
-    if connection.execute(taken.values(holder=holder, acquired_at=now, expires_at=until)).rowcount:
+    taken = {"holder": holder, "acquired_at": now, "expires_at": until}
+    if rows.change(connection, leases, is_it, leases.c.expires_at <= now, **taken):
         return True
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    row = {"name": name, "holder": holder, "acquired_at": now, "expires_at": until, "noted": {}}
-    # Some drivers do not return the number of inserted rows.
-    first = dialect.insert(leases).values(row).on_conflict_do_nothing().returning(leases.c.name)
-    return connection.execute(first).first() is not None
+    return rows.insert_new(connection, leases, {"name": name, **taken, "noted": {}})
 
 
 def decided_once(connection: Connection, name: str, proposal: str, now: datetime) -> str:
@@ -55,9 +54,8 @@ def decided_once(connection: Connection, name: str, proposal: str, now: datetime
 
     It is stored as the holder of a row that no replica takes.
     """
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     row = {"name": name, "holder": proposal, "acquired_at": now, "expires_at": now, "noted": {}}
-    connection.execute(dialect.insert(leases).values(row).on_conflict_do_nothing())
+    rows.insert_new(connection, leases, row)
     return str(connection.scalar(select(leases.c.holder).where(leases.c.name == name)))
 
 
@@ -68,24 +66,20 @@ def wait_for(connection: Connection, name: str) -> None:
 
 def note(connection: Connection, name: str, noted: dict[str, Any]) -> None:
     """Store a note for readers and for the next holder."""
-    connection.execute(update(leases).where(leases.c.name == name).values(noted=noted))
+    rows.change(connection, leases, leases.c.name == name, noted=noted)
 
 
 def give_back(connection: Connection, name: str, holder: str) -> None:
     """Release the lease at once, independent of the clocks of both replicas."""
-    mine = and_(leases.c.name == name, leases.c.holder == holder)
-    connection.execute(update(leases).where(mine).values(expires_at=_LONG_AGO))
+    rows.change(connection, leases, leases.c.name == name, leases.c.holder == holder, expires_at=_LONG_AGO)
 
 
 def try_writing(connection: Connection, holder: str, now: datetime) -> None:
     """Write and delete a row, which raises unless the database is writable."""
-    name = f"try:{holder}"
-    connection.execute(
-        insert(leases), {"name": name, "holder": holder, "acquired_at": now, "expires_at": now, "noted": {}}
-    )
-    connection.execute(delete(leases).where(leases.c.name == name))
+    row = Lease(f"try:{holder}", holder, acquired_at=now, expires_at=now, noted={})
+    _LEASES.add(connection, row)
+    rows.remove(connection, leases, leases.c.name == row.name)
 
 
 def get(connection: Connection, name: str) -> Lease | None:
-    row = connection.execute(select(*leases.c).where(leases.c.name == name)).one_or_none()
-    return Lease(*row) if row else None
+    return _LEASES.one(connection, leases.c.name == name)

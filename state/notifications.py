@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, func, insert, select, text
 
+from state.engine import rows
+from state.engine.rows import Rows
 from state.tables import alert_notifications as table
 
 PENDING, SENT, FAILED = "PENDING", "SENT", "FAILED"
@@ -39,18 +41,17 @@ class Notification:
     finished_at: datetime | None
 
 
-_COLUMNS = [table.c[name] for name in Notification.__dataclass_fields__]
+_NOTIFICATIONS = Rows(table, Notification)
 
 
 def add(
     connection: Connection, *, alert_id: str, name: str, status: str, payload: dict[str, Any], at: datetime
 ) -> None:
     """Queue a message; a full queue drops its oldest message."""
-    waiting = connection.scalar(select(func.count()).select_from(table).where(_IS_PENDING)) or 0
-    if waiting >= MAX_PENDING:
+    if count_pending(connection) >= MAX_PENDING:
         oldest = connection.scalar(select(func.min(table.c.id)).where(_IS_PENDING))
-        values = {"state": FAILED, "finished_at": at, "last_error": f"given up: {MAX_PENDING} messages waited"}
-        connection.execute(update(table).where(table.c.id == oldest).values(values))
+        end = {"state": FAILED, "finished_at": at, "last_error": f"given up: {MAX_PENDING} messages waited"}
+        rows.change(connection, table, table.c.id == oldest, **end)
     row = {"alert_id": alert_id, "name": name, "status": status, "payload": payload, "created_at": at}
     connection.execute(insert(table), row | {"state": PENDING, "attempts": 0, "next_attempt_at": at})
 
@@ -63,9 +64,8 @@ def next_due(connection: Connection, now: datetime, *, after: int = 0) -> Notifi
         .where(earlier.c.alert_id == table.c.alert_id, earlier.c.state == PENDING, earlier.c.id < table.c.id)
         .exists()
     )
-    statement = select(*_COLUMNS).where(_IS_PENDING, table.c.id > after, table.c.next_attempt_at <= now, ~blocked)
-    row = connection.execute(statement.order_by(table.c.id).limit(1)).one_or_none()
-    return Notification(*row) if row else None
+    due = (_IS_PENDING, table.c.id > after, table.c.next_attempt_at <= now, ~blocked)
+    return next(iter(_NOTIFICATIONS.some(connection, *due, order=[table.c.id], limit=1)), None)
 
 
 def settle(
@@ -89,21 +89,19 @@ def settle(
         "finished_at": None if state == PENDING else at,
     }
     is_as_seen = (table.c.id == notification.id, _IS_PENDING, table.c.attempts == notification.attempts)
-    return connection.execute(update(table).where(*is_as_seen).values(values)).rowcount == 1
+    return rows.change(connection, table, *is_as_seen, **values) == 1
 
 
 def count_pending(connection: Connection) -> int:
-    return connection.scalar(select(func.count()).select_from(table).where(_IS_PENDING)) or 0
+    return rows.count(connection, table, _IS_PENDING)
 
 
 def last_of(connection: Connection, alert_id: str) -> Notification | None:
     """The newest message about one alert."""
-    statement = select(*_COLUMNS).where(table.c.alert_id == alert_id).order_by(table.c.id.desc()).limit(1)
-    row = connection.execute(statement).one_or_none()
-    return Notification(*row) if row else None
+    of_alert = table.c.alert_id == alert_id
+    return next(iter(_NOTIFICATIONS.some(connection, of_alert, order=[table.c.id.desc()], limit=1)), None)
 
 
 def latest(connection: Connection, limit: int = 20) -> list[Notification]:
     """The latest messages, newest first."""
-    statement = select(*_COLUMNS).order_by(table.c.id.desc()).limit(limit)
-    return [Notification(*row) for row in connection.execute(statement)]
+    return _NOTIFICATIONS.some(connection, order=[table.c.id.desc()], limit=limit)

@@ -8,19 +8,11 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    bindparam,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, insert, select, update
 
 from services.domain.orders.model import Line, Order
 from services.domain.reviews import ReviewState
+from state.engine import rows
 from state.engine.statements import Prepared
 from state.tables import idempotency_keys, order_items, orders, returns, reviews
 
@@ -69,10 +61,10 @@ def add(connection: Connection, order: Order, request_hash: str) -> None:
 
 def get(connection: Connection, order_id: str) -> Order | None:
     """The order with its lines, or None."""
-    rows = _SELECT_ONE.fetch(connection, {"id": order_id})
-    if not rows:
+    found = _SELECT_ONE.fetch(connection, {"id": order_id})
+    if not found:
         return None
-    return _order(rows[0], tuple(Line(*row[-4:]) for row in rows))
+    return _order(found[0], tuple(Line(*row[-4:]) for row in found))
 
 
 def save(connection: Connection, order: Order, values: dict[str, Any], at: datetime) -> Order:
@@ -97,15 +89,9 @@ def _update_of(names: tuple[str, ...]) -> Prepared:
 def add_returned(connection: Connection, order_id: str, lines: Iterable[Line]) -> None:
     """Count returned quantities per line; the table refuses more than was bought."""
     for line in lines:
-        connection.execute(
-            update(order_items)
-            .where(
-                order_items.c.order_id == order_id,
-                order_items.c.product_id == line.product_id,
-                order_items.c.variant_id == line.variant_id,
-            )
-            .values(returned=order_items.c.returned + line.quantity)
-        )
+        of_variant = (order_items.c.product_id == line.product_id, order_items.c.variant_id == line.variant_id)
+        returned = order_items.c.returned + line.quantity
+        rows.change(connection, order_items, order_items.c.order_id == order_id, *of_variant, returned=returned)
 
 
 def claim_due(connection: Connection, now: datetime, until: datetime, limit: int) -> list[Order]:
@@ -113,39 +99,29 @@ def claim_due(connection: Connection, now: datetime, until: datetime, limit: int
 
     The version is raised, so that the next version check of an earlier worker on the order fails.
     """
-    due = (
-        select(orders.c.order_id)
-        .where(orders.c.due_at <= now)
-        .order_by(orders.c.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
+    due, version = orders.c.due_at <= now, orders.c.version + 1
+    return get_many(
+        connection,
+        rows.claim(connection, orders, due, order=[orders.c.due_at], limit=limit, due_at=until, version=version),
     )
-    # In a subselect of its own, because PostgreSQL could otherwise run the locking part twice.
-    ids = connection.scalars(due).all()
-    if not ids:
-        return []
-    connection.execute(
-        update(orders).where(orders.c.order_id.in_(ids)).values(due_at=until, version=orders.c.version + 1)
-    )
-    return get_many(connection, ids)
 
 
 def make_confirmations_due(connection: Connection, status: str, due_before: datetime, now: datetime) -> int:
     """Make placed orders due whose wait for a confirmation ends before ``due_before``, and reset their attempts."""
     is_waiting = (orders.c.status == status, orders.c.due_at > now, orders.c.due_at < due_before)
-    return connection.execute(update(orders).where(*is_waiting).values(due_at=now, attempts=0)).rowcount
+    return rows.change(connection, orders, *is_waiting, due_at=now, attempts=0)
 
 
 def get_many(connection: Connection, ids: Sequence[str]) -> list[Order]:
     """The orders in the sequence of the given ids; unknown ids are left out."""
     if not ids:
         return []
-    rows = connection.execute(select(*_COLUMNS).where(orders.c.order_id.in_(ids))).fetchall()
+    heads = connection.execute(select(*_COLUMNS).where(orders.c.order_id.in_(ids))).fetchall()
     lines: dict[str, list[Line]] = {}
     items = select(order_items.c.order_id, *_ITEM_COLUMNS).where(order_items.c.order_id.in_(ids))
     for row in connection.execute(items.order_by(order_items.c.order_id, order_items.c.line)):
         lines.setdefault(row[0], []).append(Line(*row[1:]))
-    found = {row.order_id: _order(row, tuple(lines.get(row.order_id, ()))) for row in rows}
+    found = {row.order_id: _order(row, tuple(lines.get(row.order_id, ()))) for row in heads}
     return [found[order_id] for order_id in ids if order_id in found]
 
 
@@ -154,7 +130,7 @@ def with_open_review() -> ColumnElement[bool]:
 
 
 def count_with_status(connection: Connection, status: str) -> int:
-    return connection.scalar(select(func.count()).select_from(orders).where(orders.c.status == status)) or 0
+    return rows.count(connection, orders, orders.c.status == status)
 
 
 def traceparent(connection: Connection, order_id: str) -> str | None:

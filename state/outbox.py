@@ -7,21 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    LargeBinary,
-    bindparam,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, LargeBinary, bindparam, func, insert, or_, select, text, update
 
+from state.engine import rows
 from state.engine.keyset import WINDOW, Keyset
+from state.engine.rows import Rows
 from state.engine.statements import Prepared
 from state.tables import outbox
 
@@ -40,6 +30,24 @@ _WAITS = (outbox.c.published_at.is_(None), outbox.c.undeliverable_at.is_(None))
 _IS_UNDELIVERABLE: ColumnElement[bool] = text("outbox.undeliverable_at IS NOT NULL")  # type: ignore[assignment]
 _SHOWN_BYTES = 2000
 _LISTED_BYTES = 16 * 1024
+_SIZE = func.length(outbox.c.payload).label("size")
+
+
+def _beginning(size: int) -> ColumnElement[bytes]:
+    return func.substr(outbox.c.payload, 1, size, type_=LargeBinary).label("payload")
+
+
+class Claimed(NamedTuple):
+    """An event that this relay has claimed."""
+
+    id: int
+    event_id: str
+    subject: str
+    payload: bytes
+    order_id: str
+    created_at: datetime
+    traceparent: str | None
+
 
 _INSERT = Prepared(insert(outbox), ("event_id", "subject", "order_id", "payload", "created_at", "traceparent"))
 _SETTLE = Prepared(
@@ -61,28 +69,8 @@ _CLAIM = Prepared(
     update(outbox)
     .where(outbox.c.id.in_(_FREE.scalar_subquery()))
     .values(claimed_until=bindparam("until"))
-    .returning(
-        outbox.c.id,
-        outbox.c.event_id,
-        outbox.c.subject,
-        outbox.c.payload,
-        outbox.c.order_id,
-        outbox.c.created_at,
-        outbox.c.traceparent,
-    )
+    .returning(*(outbox.c[name] for name in Claimed._fields))
 )
-
-
-class Claimed(NamedTuple):
-    """An event that this relay has claimed."""
-
-    id: int
-    event_id: str
-    subject: str
-    payload: bytes
-    order_id: str
-    created_at: datetime
-    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +103,7 @@ class Outgoing:
         return FAILING if self.attempts else PENDING
 
 
-_COLUMNS = [
-    *(outbox.c[name] for name in ("id", "event_id", "subject", "order_id")),
-    func.substr(outbox.c.payload, 1, _LISTED_BYTES, type_=LargeBinary).label("payload"),
-    func.length(outbox.c.payload).label("size"),
-    *(outbox.c[name] for name in ("created_at", "published_at", "attempts", "last_error", "undeliverable_at")),
-]
+_OUTGOING = Rows(outbox, Outgoing, payload=_beginning(_LISTED_BYTES), size=_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +124,14 @@ class UndeliverableEvent:
     reason: str
 
 
-_UNDELIVERABLE_COLUMNS = [
-    *(outbox.c[name] for name in ("id", "event_id", "subject", "order_id")),
-    func.substr(outbox.c.payload, 1, _SHOWN_BYTES, type_=LargeBinary),
-    func.length(outbox.c.payload),
-    *(outbox.c[name] for name in ("attempts", "created_at", "undeliverable_at", "undeliverable_reason")),
-]
+_UNDELIVERABLE = Rows(
+    outbox, UndeliverableEvent, payload=_beginning(_SHOWN_BYTES), size=_SIZE, reason="undeliverable_reason"
+)
 
 
-def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+def add(connection: Connection, events: Sequence[dict[str, Any]]) -> None:
     """Store events, each ``{event_id, subject, order_id, payload, created_at, traceparent?}``."""
-    _INSERT.run_many(connection, [{"traceparent": None, **row} for row in rows])
+    _INSERT.run_many(connection, [{"traceparent": None, **event} for event in events])
 
 
 def settle_and_claim(
@@ -174,22 +154,22 @@ def settle_and_claim(
         _note_undeliverable(connection, row_id, reason, now)
     if limit == 0:
         return []
-    rows = _CLAIM.fetch(connection, {"now": now, "until": now + CLAIM, "most": limit})
-    return sorted(Claimed(*row) for row in rows)
+    claimed = _CLAIM.fetch(connection, {"now": now, "until": now + CLAIM, "most": limit})
+    return sorted(Claimed(*row) for row in claimed)
 
 
 def _note_failures(connection: Connection, errors: dict[int, str], now: datetime) -> None:
     made = connection.execute(select(outbox.c.id, outbox.c.attempts).where(outbox.c.id.in_(errors)))
     for row_id, attempts in made.all():
         delay = min(timedelta(seconds=0.5 * 2 ** min(attempts, 10)), LONGEST_DELAY)
-        values = {"attempts": attempts + 1, "last_error": errors[row_id], "claimed_until": now + delay}
-        connection.execute(update(outbox).where(outbox.c.id == row_id).values(values))
+        failure = {"attempts": attempts + 1, "last_error": errors[row_id], "claimed_until": now + delay}
+        rows.change(connection, outbox, outbox.c.id == row_id, **failure)
 
 
 def _note_undeliverable(connection: Connection, row_id: int, reason: str, now: datetime) -> None:
-    values = {"undeliverable_at": now, "undeliverable_reason": reason, "last_error": reason, "claimed_until": None}
-    statement = update(outbox).where(outbox.c.id == row_id, outbox.c.published_at.is_(None))
-    connection.execute(statement.values(attempts=outbox.c.attempts + 1, **values))
+    end = {"undeliverable_at": now, "undeliverable_reason": reason, "last_error": reason, "claimed_until": None}
+    unpublished = (outbox.c.id == row_id, outbox.c.published_at.is_(None))
+    rows.change(connection, outbox, *unpublished, attempts=outbox.c.attempts + 1, **end)
 
 
 def send_again(connection: Connection, subjects: Sequence[str], after: datetime, before: datetime, limit: int) -> int:
@@ -197,8 +177,7 @@ def send_again(connection: Connection, subjects: Sequence[str], after: datetime,
     is_lost = (outbox.c.published_at > after, outbox.c.published_at < before, outbox.c.subject.in_(subjects))
     ids = connection.scalars(select(outbox.c.id).where(*is_lost).order_by(outbox.c.id).limit(limit)).all()
     if ids:
-        free = {"published_at": None, "claimed_until": None}
-        connection.execute(update(outbox).where(outbox.c.id.in_(ids), *is_lost).values(free))
+        rows.change(connection, outbox, outbox.c.id.in_(ids), *is_lost, published_at=None, claimed_until=None)
     return len(ids)
 
 
@@ -211,20 +190,18 @@ def pending(connection: Connection) -> tuple[int, datetime | None]:
 
 def count_undeliverable(connection: Connection) -> int:
     """The number of undeliverable events."""
-    return connection.scalar(select(func.count()).select_from(outbox).where(_IS_UNDELIVERABLE)) or 0
+    return rows.count(connection, outbox, _IS_UNDELIVERABLE)
 
 
 def undeliverable(connection: Connection, limit: int) -> list[UndeliverableEvent]:
     """Undeliverable events, oldest first."""
-    statement = select(*_UNDELIVERABLE_COLUMNS).where(_IS_UNDELIVERABLE).order_by(outbox.c.id).limit(limit)
-    return [UndeliverableEvent(*row) for row in connection.execute(statement)]
+    return _UNDELIVERABLE.some(connection, _IS_UNDELIVERABLE, order=[outbox.c.id], limit=limit)
 
 
 def get_undeliverable(connection: Connection, row_id: int) -> UndeliverableEvent | None:
     """One undeliverable event, locked until the end of the transaction."""
-    statement = select(*_UNDELIVERABLE_COLUMNS).where(outbox.c.id == row_id, _IS_UNDELIVERABLE)
-    row = connection.execute(statement.with_for_update()).one_or_none()
-    return UndeliverableEvent(*row) if row else None
+    one = select(*_UNDELIVERABLE.columns).where(outbox.c.id == row_id, _IS_UNDELIVERABLE).with_for_update()
+    return next(iter(_UNDELIVERABLE.read(connection, one)), None)
 
 
 def payload(connection: Connection, row_id: int) -> bytes | None:
@@ -234,18 +211,18 @@ def payload(connection: Connection, row_id: int) -> bytes | None:
 
 def has(connection: Connection, row_id: int) -> bool:
     """Whether the event is still stored, in any state."""
-    return connection.execute(select(outbox.c.id).where(outbox.c.id == row_id)).first() is not None
+    return rows.has_any(connection, outbox, outbox.c.id == row_id)
 
 
 def retry(connection: Connection, row_id: int) -> None:
     """Queue an undeliverable event again."""
     free = {"undeliverable_at": None, "undeliverable_reason": None, "claimed_until": None}
-    connection.execute(update(outbox).where(outbox.c.id == row_id, _IS_UNDELIVERABLE).values(free))
+    rows.change(connection, outbox, outbox.c.id == row_id, _IS_UNDELIVERABLE, **free)
 
 
 def discard(connection: Connection, row_id: int) -> None:
     """Delete an undeliverable event; the timeline of its order keeps its content."""
-    connection.execute(delete(outbox).where(outbox.c.id == row_id, _IS_UNDELIVERABLE))
+    rows.remove(connection, outbox, outbox.c.id == row_id, _IS_UNDELIVERABLE)
 
 
 def listed(
@@ -268,4 +245,4 @@ def listed(
         return [*wanted, row.published_at.is_not(None)] if outcome == PUBLISHED else wanted
 
     is_filtered = bool(subject) or outcome == PUBLISHED
-    return Keyset(_COLUMNS, (outbox.c.id,), driving, residual if is_filtered else None, window)
+    return Keyset(_OUTGOING.columns, (outbox.c.id,), driving, residual if is_filtered else None, window)

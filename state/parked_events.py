@@ -10,9 +10,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, select
 
+from state.engine import rows
+from state.engine.rows import Rows
 from state.tables import orders, parked_events
 
 MAX_PARKED = 10_000
@@ -42,20 +43,14 @@ class ParkedEvent:
     """When its handler runs again; for an unknown order, when the event becomes a dead letter."""
 
 
-_FIELDS = list(ParkedEvent.__dataclass_fields__)
-_COLUMNS = [parked_events.c[name] for name in _FIELDS]
-_PLACE = ("stream", "incarnation", "stream_seq")
-_DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
+_EVENTS = Rows(parked_events, ParkedEvent)
 
 
 def add(connection: Connection, event: ParkedEvent, limit: int = MAX_PARKED) -> bool:
     """Park an event; False when there is no room. An event that is parked already is unchanged."""
-    some = select(parked_events.c.stream_seq).limit(limit).subquery()
-    if (connection.scalar(select(func.count()).select_from(some)) or 0) >= limit:
+    if rows.count(connection, parked_events, up_to=limit) >= limit:
         return False
-    row = {name: getattr(event, name) for name in _FIELDS}
-    statement = _DIALECTS[connection.dialect.name].insert(parked_events).values(row)
-    connection.execute(statement.on_conflict_do_nothing(index_elements=_PLACE))
+    rows.insert_new(connection, parked_events, _EVENTS.values(event))
     return True
 
 
@@ -85,23 +80,22 @@ def put_off(
 ) -> None:
     """Keep the event parked for this cause until ``due_at``."""
     values = {"cause": cause, "reason": reason, "attempts": attempts, "due_at": due_at}
-    connection.execute(update(parked_events).where(*_same(event)).values(values))
+    rows.change(connection, parked_events, *_same(event), **values)
 
 
 def remove(connection: Connection, event: ParkedEvent) -> None:
     """Delete the row of an event that was handled or became a dead letter."""
-    connection.execute(delete(parked_events).where(*_same(event)))
+    rows.remove(connection, parked_events, *_same(event))
 
 
 def has_any(connection: Connection) -> bool:
-    return connection.execute(select(parked_events.c.stream_seq).limit(1)).first() is not None
+    return rows.has_any(connection, parked_events)
 
 
 def _found(connection: Connection, conditions: Sequence[ColumnElement[bool]], limit: int) -> list[ParkedEvent]:
     oldest = (parked_events.c.parked_at, parked_events.c.stream_seq)
-    statement = select(*_COLUMNS).where(*conditions).order_by(*oldest).limit(limit)
-    return [ParkedEvent(*row) for row in connection.execute(statement)]
+    return _EVENTS.some(connection, *conditions, order=oldest, limit=limit)
 
 
 def _same(event: ParkedEvent) -> list[ColumnElement[bool]]:
-    return [parked_events.c[name] == getattr(event, name) for name in _PLACE]
+    return [column == getattr(event, column.name) for column in parked_events.primary_key.columns]

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, exists, select
 
+from state.engine.rows import Rows
 from state.tables import audit_log, orders, reviews
 
 LAST = 50
@@ -50,24 +51,15 @@ def last_cases(connection: Connection, reason: str, cause: str) -> list[PastCase
         later.c.opened_at >= past.c.resolved_at,
         later.c.review_id != past.c.review_id,
     )
+    cases = Rows(past, PastCase, order_status=orders.c.status, came_again=came_again.label("came_again"))
     statement = (
-        select(
-            past.c.review_id,
-            past.c.order_id,
-            past.c.resolution,
-            past.c.resolved_by,
-            past.c.resolved_at,
-            past.c.resolution_reason,
-            past.c.note,
-            orders.c.status,
-            came_again.label("came_again"),
-        )
+        select(*cases.columns)
         .join(orders, orders.c.order_id == past.c.order_id)
         .where(past.c.reason == reason, past.c.cause == cause, past.c.resolved_at.is_not(None))
         .order_by(past.c.resolved_at.desc())
         .limit(LAST)
     )
-    return [PastCase(*row) for row in connection.execute(statement)]
+    return cases.read(connection, statement)
 
 
 def actions_on(connection: Connection, cases: Sequence[PastCase], actions: Sequence[str]) -> list[PastAction]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection
 
 from services.domain.failures import FailureClass
 from services.domain.past_resolutions import ResolutionOutcome
+from state.engine import rows
+from state.engine.rows import Rows
 from state.tables import release_actions
 
 LAST = 50
@@ -38,7 +40,7 @@ class PastReleaseAction:
     """A ResolutionOutcome."""
 
 
-_COLUMNS = ("order_id", "cause", "move", "actor", "at", "why", "outcome")
+_ACTIONS = Rows(release_actions, PastReleaseAction, action="move")
 
 
 def add(
@@ -56,40 +58,38 @@ def add(
     decide(connection, order_id, ResolutionOutcome.FAILED)
     if cause in NO_ANSWER:
         return
-    row = (order_id, cause, action, actor, at, why, outcome)
-    connection.execute(insert(release_actions), dict(zip(_COLUMNS, row, strict=True)))
+    _ACTIONS.add(connection, PastReleaseAction(order_id, cause, action, actor, at, why, outcome))
 
 
 def decide(connection: Connection, order_id: str, outcome: str) -> bool:
     """Store the outcome of the undecided action of an order; False when there was none."""
-    return _change(connection, order_id, ResolutionOutcome.UNDECIDED, outcome)
+    return rows.change(connection, release_actions, *_undecided(order_id), outcome=outcome) > 0
 
 
 def forget_undecided(connection: Connection, order_id: str) -> None:
     """Delete the undecided action of an order, because nothing was sent."""
-    undecided = (release_actions.c.order_id == order_id, release_actions.c.outcome == ResolutionOutcome.UNDECIDED)
-    connection.execute(delete(release_actions).where(*undecided))
+    rows.remove(connection, release_actions, *_undecided(order_id))
 
 
 def has_undecided(connection: Connection, order_id: str) -> bool:
-    undecided = select(release_actions.c.id).where(
-        release_actions.c.order_id == order_id, release_actions.c.outcome == ResolutionOutcome.UNDECIDED
-    )
-    return connection.execute(undecided.limit(1)).first() is not None
+    return rows.has_any(connection, release_actions, *_undecided(order_id))
 
 
 def came_again(connection: Connection, order_id: str) -> None:
     """Mark lasting actions of the order as failed, because its reservation has to be released again."""
-    _change(connection, order_id, ResolutionOutcome.LASTED, ResolutionOutcome.FAILED)
+    lasting = _with_outcome(order_id, ResolutionOutcome.LASTED)
+    rows.change(connection, release_actions, *lasting, outcome=ResolutionOutcome.FAILED)
 
 
 def last_actions(connection: Connection, cause: str) -> list[PastReleaseAction]:
     """The last LAST actions on jobs with one cause, newest first."""
-    statement = select(*(release_actions.c[name] for name in _COLUMNS)).where(release_actions.c.cause == cause)
-    newest = statement.order_by(release_actions.c.at.desc(), release_actions.c.id.desc()).limit(LAST)
-    return [PastReleaseAction(*row) for row in connection.execute(newest)]
+    newest = (release_actions.c.at.desc(), release_actions.c.id.desc())
+    return _ACTIONS.some(connection, release_actions.c.cause == cause, order=newest, limit=LAST)
 
 
-def _change(connection: Connection, order_id: str, now: str, then: str) -> bool:
-    rows = (release_actions.c.order_id == order_id, release_actions.c.outcome == now)
-    return connection.execute(update(release_actions).where(*rows).values(outcome=then)).rowcount > 0
+def _undecided(order_id: str) -> tuple[ColumnElement[bool], ...]:
+    return _with_outcome(order_id, ResolutionOutcome.UNDECIDED)
+
+
+def _with_outcome(order_id: str, outcome: str) -> tuple[ColumnElement[bool], ...]:
+    return release_actions.c.order_id == order_id, release_actions.c.outcome == outcome

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, insert, null, select
 
 from services.domain.failures import NOT_TRIED, Failure, FailureClass
 from services.domain.orders.model import ReleaseState
 from state import release_actions
-from state.tables import operation_items, orders, releases
+from state.bulk_jobs import is_outside
+from state.engine import rows
+from state.engine.rows import Rows
+from state.tables import orders, releases
 
 MAX_PAGE = 200
 MAX_DEPTH = 1000
@@ -73,8 +76,8 @@ class ReleaseFilter:
     order_id: str | None = None
 
 
-_COLUMNS = [releases.c[name] for name in Release.__dataclass_fields__ if name in releases.c]
-_CLAIMED = [*_COLUMNS, orders.c.traceparent]
+_JOBS = Rows(releases, Release, traceparent=null())
+_CLAIMED = Rows(releases, Release, traceparent=orders.c.traceparent)
 
 
 def start(connection: Connection, order_id: str, reason: str, at: datetime) -> None:
@@ -87,10 +90,8 @@ def start(connection: Connection, order_id: str, reason: str, at: datetime) -> N
         "updated_at": at,
         **failure_values(None, NOT_TRIED),
     }
-    again = connection.execute(
-        update(releases).where(releases.c.order_id == order_id).values(version=releases.c.version + 1, **fresh)
-    )
-    if again.rowcount:
+    version = releases.c.version + 1
+    if rows.change(connection, releases, releases.c.order_id == order_id, version=version, **fresh):
         release_actions.came_again(connection, order_id)
     else:
         connection.execute(insert(releases), {"order_id": order_id, "created_at": at, "version": 1, **fresh})
@@ -98,37 +99,25 @@ def start(connection: Connection, order_id: str, reason: str, at: datetime) -> N
 
 def claim_due(connection: Connection, now: datetime, until: datetime, limit: int) -> list[Release]:
     """Claim due jobs; no other replica claims them before ``until``."""
-    due = (
-        select(releases.c.order_id)
-        .where(releases.c.state == ReleaseState.PENDING, releases.c.next_attempt_at <= now)
-        .order_by(releases.c.next_attempt_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return _claim(connection, connection.scalars(due).all(), until)
+    due = (releases.c.state == ReleaseState.PENDING, releases.c.next_attempt_at <= now)
+    return _claim(connection, *due, order=[releases.c.next_attempt_at], limit=limit, until=until)
 
 
 def claim(connection: Connection, order_ids: Sequence[str], until: datetime) -> list[Release]:
     """Claim the given jobs whether due or not, unless they are done."""
-    wanted = (
-        select(releases.c.order_id)
-        .where(releases.c.order_id.in_(order_ids), releases.c.state != ReleaseState.DONE)
-        .with_for_update(skip_locked=True)
-    )
-    return _claim(connection, connection.scalars(wanted).all(), until)
+    wanted = (releases.c.order_id.in_(order_ids), releases.c.state != ReleaseState.DONE)
+    return _claim(connection, *wanted, order=(), limit=len(order_ids), until=until)
 
 
-def _claim(connection: Connection, ids: Sequence[str], until: datetime) -> list[Release]:
+def _claim(
+    connection: Connection, *conditions: ColumnElement[bool], order: Sequence[Any], limit: int, until: datetime
+) -> list[Release]:
+    claimed = {"state": ReleaseState.PENDING, "next_attempt_at": until, "version": releases.c.version + 1}
+    ids = rows.claim(connection, releases, *conditions, order=order, limit=limit, **claimed)
     if not ids:
         return []
-    connection.execute(
-        update(releases)
-        .where(releases.c.order_id.in_(ids))
-        .values(state=ReleaseState.PENDING, next_attempt_at=until, version=releases.c.version + 1)
-    )
-    claimed = select(*_CLAIMED).join(orders, orders.c.order_id == releases.c.order_id)
-    rows = connection.execute(claimed.where(releases.c.order_id.in_(ids)))
-    return [Release(*row) for row in rows]
+    jobs = select(*_CLAIMED.columns).join(orders, orders.c.order_id == releases.c.order_id)
+    return _CLAIMED.read(connection, jobs.where(releases.c.order_id.in_(ids)))
 
 
 def failure_values(message: str | None, failure: Failure) -> dict[str, Any]:
@@ -138,17 +127,12 @@ def failure_values(message: str | None, failure: Failure) -> dict[str, Any]:
 
 def settle(connection: Connection, release: Release, at: datetime, **values: Any) -> bool:
     """Record the end of an attempt; False when the job was started again meanwhile."""
-    done = connection.execute(
-        update(releases)
-        .where(releases.c.order_id == release.order_id, releases.c.version == release.version)
-        .values(updated_at=at, version=release.version + 1, **values)
-    )
-    return done.rowcount == 1
+    is_as_seen = (releases.c.order_id == release.order_id, releases.c.version == release.version)
+    return rows.change(connection, releases, *is_as_seen, updated_at=at, version=release.version + 1, **values) == 1
 
 
 def get(connection: Connection, order_id: str) -> Release | None:
-    row = connection.execute(select(*_COLUMNS).where(releases.c.order_id == order_id)).one_or_none()
-    return Release(*row) if row else None
+    return _JOBS.one(connection, releases.c.order_id == order_id)
 
 
 def page(
@@ -167,8 +151,7 @@ def matching(
     found: list[Release] = []
     for state in wanted.states:
         place = column.desc() if descending else column.asc()
-        statement = select(*_COLUMNS).where(*_conditions(wanted, state)).order_by(place, releases.c.order_id)
-        found += [Release(*row) for row in connection.execute(statement.limit(until))]
+        found += _JOBS.some(connection, *_conditions(wanted, state), order=[place, releases.c.order_id], limit=until)
     found.sort(key=lambda job: job.order_id)
     found.sort(key=lambda job: getattr(job, column.name), reverse=descending)
     return found[offset:until]
@@ -178,8 +161,7 @@ def count_matching(connection: Connection, wanted: ReleaseFilter, limit: int) ->
     """Number of matching jobs, counted up to ``limit``."""
     counted = 0
     for state in wanted.states:
-        some = select(releases.c.order_id).where(*_conditions(wanted, state)).limit(limit - counted).subquery()
-        counted += connection.scalar(select(func.count()).select_from(some)) or 0
+        counted += rows.count(connection, releases, *_conditions(wanted, state), up_to=limit - counted)
     return counted
 
 
@@ -217,32 +199,15 @@ def count_failed_since(
     connection: Connection, causes: Sequence[str], since: datetime, *, outside_job: str, limit: int
 ) -> int:
     """Number of jobs that failed with one of the causes since ``since``, without those of the bulk job."""
-    own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_job)
-    some = (
-        select(releases.c.order_id)
-        .where(
-            releases.c.state == ReleaseState.FAILED,
-            releases.c.cause.in_(causes),
-            releases.c.updated_at > since,
-            releases.c.order_id.not_in(own),
-        )
-        .limit(limit)
-    )
-    return connection.scalar(select(func.count()).select_from(some.subquery())) or 0
+    failed = (releases.c.state == ReleaseState.FAILED, releases.c.cause.in_(causes), releases.c.updated_at > since)
+    return rows.count(connection, releases, *failed, is_outside(releases.c.order_id, outside_job), up_to=limit)
 
 
 def versions(connection: Connection, order_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
     """Version and state of the given jobs."""
-    rows = connection.execute(
-        select(releases.c.order_id, releases.c.version, releases.c.state).where(releases.c.order_id.in_(order_ids))
-    )
-    return {order_id: (version, state) for order_id, version, state in rows}
+    return rows.versions(connection, releases.c.order_id, releases.c.version, releases.c.state, order_ids)
 
 
 def count_by_state(connection: Connection) -> dict[str, int]:
-    statement = (
-        select(releases.c.state, func.count())
-        .where(releases.c.state.in_((ReleaseState.PENDING, ReleaseState.FAILED)))
-        .group_by(releases.c.state)
-    )
-    return dict(connection.execute(statement).all())
+    unfinished = releases.c.state.in_((ReleaseState.PENDING, ReleaseState.FAILED))
+    return rows.count_by(connection, releases.c.state, unfinished)

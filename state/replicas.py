@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection
 
+from state.engine import rows
+from state.engine.rows import Rows
 from state.tables import replicas
 
 ALIVE_FOR = timedelta(seconds=5)
@@ -30,6 +32,9 @@ class Replica:
     facts: dict[str, Any]
 
 
+_REPLICAS = Rows(replicas, Replica)
+
+
 def beat(
     connection: Connection,
     replica: str,
@@ -40,9 +45,7 @@ def beat(
     facts: dict[str, Any],
 ) -> None:
     """Store a heartbeat of the replica."""
-    values = {"started_at": started_at, "heartbeat_at": at, "breakers": breakers, "facts": facts}
-    if not connection.execute(update(replicas).where(replicas.c.replica == replica).values(values)).rowcount:
-        connection.execute(insert(replicas), {"replica": replica, **values})
+    rows.put(connection, replicas, _REPLICAS.values(Replica(replica, started_at, at, breakers, facts)))
 
 
 def is_alive(replica: Replica, now: datetime) -> bool:
@@ -57,15 +60,13 @@ def alive(connection: Connection, now: datetime) -> list[Replica]:
 
 def known(connection: Connection, since: datetime) -> list[Replica]:
     """Replicas with a heartbeat since ``since``, alive or not, by name."""
-    statement = select(*replicas.c).where(replicas.c.heartbeat_at >= since).order_by(replicas.c.replica).limit(100)
-    return [_replica(*row) for row in connection.execute(statement)]
+    found = _REPLICAS.some(connection, replicas.c.heartbeat_at >= since, order=[replicas.c.replica], limit=100)
+    return [replace(replica, breakers=_readable(replica.breakers)) for replica in found]
 
 
-def _replica(
-    replica: str, started_at: datetime, heartbeat_at: datetime, breakers: list[dict[str, Any]], facts: dict[str, Any]
-) -> Replica:
+def _readable(breakers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     named = [one for one in breakers if isinstance(one.get("name"), str) and isinstance(one.get("state"), str)]
-    return Replica(replica, started_at, heartbeat_at, [_NO_NUMBERS | one | _numbers(one) for one in named], facts)
+    return [_NO_NUMBERS | one | _numbers(one) for one in named]
 
 
 def _numbers(breaker: dict[str, Any]) -> dict[str, Any]:
@@ -75,9 +76,9 @@ def _numbers(breaker: dict[str, Any]) -> dict[str, Any]:
 
 def forget(connection: Connection, silent_since: datetime) -> None:
     """Delete replicas without a heartbeat since ``silent_since``."""
-    connection.execute(delete(replicas).where(replicas.c.heartbeat_at < silent_since))
+    rows.remove(connection, replicas, replicas.c.heartbeat_at < silent_since)
 
 
 def remove(connection: Connection, replica: str) -> None:
     """Delete the row of a replica that stops."""
-    connection.execute(delete(replicas).where(replicas.c.replica == replica))
+    rows.remove(connection, replicas, replicas.c.replica == replica)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from services.domain.orders.model import CustomerPriority, InventoryStatus
 from services.domain.reviews import ReviewState
-from state.reviews import COLUMNS, Review
+from state.reviews import CASES, Review
 from state.tables import order_items, orders, reviews
 
 POOL = 5000
@@ -75,8 +75,8 @@ def page(connection: Connection, wanted: CaseFilter, now: datetime, *, limit: in
     statement = _matching(pool, wanted, now).with_only_columns(pool.c.review_id)
     statement = statement.order_by(*_order(pool, wanted.sort, now), pool.c.review_id)
     ids = connection.scalars(statement.limit(min(limit, MAX_PAGE)).offset(offset)).all()
-    rows = connection.execute(select(*COLUMNS).where(reviews.c.review_id.in_(ids)))
-    found = {row.review_id: Review(*row) for row in rows}
+    cases = CASES.read(connection, select(*CASES.columns).where(reviews.c.review_id.in_(ids)))
+    found = {review.review_id: review for review in cases}
     return [found[review_id] for review_id in ids]
 
 
@@ -123,10 +123,8 @@ def standing(
         .order_by(pool.c.opened_at, pool.c.review_id)
         .limit(limit)
     )
-    rows = connection.execute(
-        select(*COLUMNS).where(reviews.c.review_id.in_(ids)).order_by(reviews.c.opened_at, reviews.c.review_id)
-    )
-    return [Review(*row) for row in rows]
+    longest = [reviews.c.opened_at, reviews.c.review_id]
+    return CASES.some(connection, reviews.c.review_id.in_(ids), order=longest, limit=limit)
 
 
 def _groups(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
 from services.domain.failures import FailureClass
 from services.domain.reviews import ReviewState
-from state.tables import operation_items, reviews
+from state.bulk_jobs import is_outside
+from state.engine import rows
+from state.engine.rows import Rows
+from state.tables import reviews
 
 MAX_PAGE = 200
 
@@ -51,7 +53,7 @@ class Review:
         return self.owner if self.owner and self.claimed_until and self.claimed_until > now else None
 
 
-COLUMNS = [reviews.c[name] for name in Review.__dataclass_fields__]
+CASES = Rows(reviews, Review)
 
 
 def open_case(
@@ -67,12 +69,8 @@ def open_case(
 ) -> bool:
     """Open a case; when one with this reason is open, store the newer detail in it and return False."""
     about = {"detail": detail, "cause": cause, "failure_class": failure_class}
-    again = connection.execute(
-        update(reviews)
-        .where(reviews.c.order_id == order_id, reviews.c.reason == reason, reviews.c.state == ReviewState.OPEN)
-        .values(about)
-    )
-    if again.rowcount:
+    is_open = (reviews.c.order_id == order_id, reviews.c.reason == reason, reviews.c.state == ReviewState.OPEN)
+    if rows.change(connection, reviews, *is_open, **about):
         return False
     row = {
         "review_id": review_id,
@@ -121,28 +119,16 @@ def resolve(
 
     ``ignore_claim``: close the case although another person has claimed it.
     """
-    done = connection.execute(
-        update(reviews)
-        .where(*_as_seen(review, by, at, ignore_claim=ignore_claim))
-        .values(
-            state=ReviewState.RESOLVED,
-            resolved_at=at,
-            resolved_by=by,
-            resolution=resolution,
-            note=note,
-            resolution_reason=reason,
-            version=review.version + 1,
-        )
-    )
-    return done.rowcount == 1
+    end = {"state": ReviewState.RESOLVED, "resolved_at": at, "resolved_by": by, "resolution": resolution, "note": note}
+    is_as_seen = _as_seen(review, by, at, ignore_claim=ignore_claim)
+    version = review.version + 1
+    return rows.change(connection, reviews, *is_as_seen, **end, resolution_reason=reason, version=version) == 1
 
 
 def touch(connection: Connection, review: Review, *, by: str, at: datetime, ignore_claim: bool = False) -> bool:
     """Raise the version of an open case, so that concurrent actions on it fail; False when the version changed."""
-    done = connection.execute(
-        update(reviews).where(*_as_seen(review, by, at, ignore_claim=ignore_claim)).values(version=review.version + 1)
-    )
-    return done.rowcount == 1
+    is_as_seen = _as_seen(review, by, at, ignore_claim=ignore_claim)
+    return rows.change(connection, reviews, *is_as_seen, version=review.version + 1) == 1
 
 
 def claim(connection: Connection, review_id: str, owner: str, at: datetime, until: datetime, *, take: bool) -> bool:
@@ -150,28 +136,24 @@ def claim(connection: Connection, review_id: str, owner: str, at: datetime, unti
 
     Returns False when another person has claimed the case and ``take`` is not set.
     """
-    conditions = [reviews.c.review_id == review_id, reviews.c.state == ReviewState.OPEN]
-    if not take:
-        conditions.append(free_for(owner, at))
-    done = connection.execute(update(reviews).where(*conditions).values(owner=owner, claimed_until=until))
-    return done.rowcount == 1
+    is_free = [] if take else [free_for(owner, at)]
+    return rows.change(connection, reviews, *_is_open(review_id), *is_free, owner=owner, claimed_until=until) == 1
 
 
 def renew_claim(connection: Connection, review_id: str, owner: str, at: datetime, until: datetime) -> None:
     """Extend a claim that has not ended; without a claim nothing changes."""
-    lasts = and_(reviews.c.owner == owner, reviews.c.claimed_until > at)
-    is_it = and_(reviews.c.review_id == review_id, reviews.c.state == ReviewState.OPEN)
-    connection.execute(update(reviews).where(is_it, lasts).values(claimed_until=until))
+    lasts = (reviews.c.owner == owner, reviews.c.claimed_until > at)
+    rows.change(connection, reviews, *_is_open(review_id), *lasts, claimed_until=until)
 
 
 def release_claim(connection: Connection, review_id: str, owner: str) -> bool:
     """End the claim of this owner; False when the owner has none."""
-    done = connection.execute(
-        update(reviews)
-        .where(reviews.c.review_id == review_id, reviews.c.owner == owner)
-        .values(owner=None, claimed_until=None)
-    )
-    return done.rowcount == 1
+    claimed = (reviews.c.review_id == review_id, reviews.c.owner == owner)
+    return rows.change(connection, reviews, *claimed, owner=None, claimed_until=None) == 1
+
+
+def _is_open(review_id: str) -> tuple[ColumnElement[bool], ...]:
+    return reviews.c.review_id == review_id, reviews.c.state == ReviewState.OPEN
 
 
 def free_for(owner: str, at: datetime) -> ColumnElement[bool]:
@@ -184,26 +166,20 @@ def unclaimed(at: datetime) -> ColumnElement[bool]:
 
 
 def _as_seen(review: Review, by: str, at: datetime, *, ignore_claim: bool) -> list[ColumnElement[bool]]:
-    conditions = [
-        reviews.c.review_id == review.review_id,
-        reviews.c.version == review.version,
-        reviews.c.state == ReviewState.OPEN,
-    ]
-    return conditions if ignore_claim else [*conditions, free_for(by, at)]
+    is_as_seen = [*_is_open(review.review_id), reviews.c.version == review.version]
+    return is_as_seen if ignore_claim else [*is_as_seen, free_for(by, at)]
 
 
 def get(connection: Connection, review_id: str) -> Review | None:
-    row = connection.execute(select(*COLUMNS).where(reviews.c.review_id == review_id)).one_or_none()
-    return Review(*row) if row else None
+    return CASES.one(connection, reviews.c.review_id == review_id)
 
 
 def of_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, list[Review]]:
     """All cases per order, oldest first."""
     found: dict[str, list[Review]] = {order_id: [] for order_id in order_ids}
     if order_ids:
-        statement = select(*COLUMNS).where(reviews.c.order_id.in_(order_ids)).order_by(reviews.c.opened_at)
-        for row in connection.execute(statement):
-            review = Review(*row)
+        cases = select(*CASES.columns).where(reviews.c.order_id.in_(order_ids)).order_by(reviews.c.opened_at)
+        for review in CASES.read(connection, cases):
             found[review.order_id].append(review)
     return found
 
@@ -219,20 +195,16 @@ def page(
 ) -> list[Review]:
     """Cases; open ones oldest first (they wait longest), resolved ones newest first."""
     order = reviews.c.opened_at.asc() if state == ReviewState.OPEN else reviews.c.opened_at.desc()
-    statement = (
-        select(*COLUMNS)
-        .where(*_conditions(state, reason, order_id))
-        .order_by(order, reviews.c.review_id)
-        .limit(min(limit, MAX_PAGE))
-        .offset(offset)
+    filters = ((reviews.c.state, state), (reviews.c.reason, reason), (reviews.c.order_id, order_id))
+    wanted = [column == value for column, value in filters if value is not None]
+    return CASES.some(
+        connection, *wanted, order=[order, reviews.c.review_id], limit=min(limit, MAX_PAGE), offset=offset
     )
-    return [Review(*row) for row in connection.execute(statement)]
 
 
 def count_open_since(connection: Connection, since: datetime) -> int:
     """Number of open cases that were opened at ``since`` or later."""
-    opened = (reviews.c.state == ReviewState.OPEN, reviews.c.opened_at >= since)
-    return connection.scalar(select(func.count()).select_from(reviews).where(*opened)) or 0
+    return rows.count(connection, reviews, reviews.c.state == ReviewState.OPEN, reviews.c.opened_at >= since)
 
 
 def oldest_open_at(connection: Connection) -> datetime | None:
@@ -244,53 +216,23 @@ def oldest_open_at(connection: Connection) -> datetime | None:
 
 
 def count_open_by_reason(connection: Connection) -> dict[str, int]:
-    statement = (
-        select(reviews.c.reason, func.count()).where(reviews.c.state == ReviewState.OPEN).group_by(reviews.c.reason)
-    )
-    return dict(connection.execute(statement).all())
+    return rows.count_by(connection, reviews.c.reason, reviews.c.state == ReviewState.OPEN)
 
 
 def count_opened_since(
     connection: Connection, reasons: Sequence[str], since: datetime, *, outside_job: str, limit: int
 ) -> int:
     """Number of open cases with one of the reasons since ``since``, without those of the bulk job."""
-    own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_job)
-    some = (
-        select(reviews.c.review_id)
-        .where(
-            reviews.c.state == ReviewState.OPEN,
-            reviews.c.opened_at > since,
-            reviews.c.reason.in_(reasons),
-            reviews.c.review_id.not_in(own),
-        )
-        .limit(limit)
-    )
-    return connection.scalar(select(func.count()).select_from(some.subquery())) or 0
+    opened = (reviews.c.state == ReviewState.OPEN, reviews.c.opened_at > since, reviews.c.reason.in_(reasons))
+    return rows.count(connection, reviews, *opened, is_outside(reviews.c.review_id, outside_job), up_to=limit)
 
 
 def versions(connection: Connection, review_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
     """Version and state of the given cases."""
-    rows = connection.execute(
-        select(reviews.c.review_id, reviews.c.version, reviews.c.state).where(reviews.c.review_id.in_(review_ids))
-    )
-    return {review_id: (version, state) for review_id, version, state in rows}
+    return rows.versions(connection, reviews.c.review_id, reviews.c.version, reviews.c.state, review_ids)
 
 
 def claimed(connection: Connection, now: datetime, limit: int) -> list[Review]:
     """Open cases with a claim; the claim that ends first comes first."""
-    statement = (
-        select(*COLUMNS)
-        .where(reviews.c.state == ReviewState.OPEN, reviews.c.claimed_until > now)
-        .order_by(reviews.c.claimed_until)
-        .limit(limit)
-    )
-    return [Review(*row) for row in connection.execute(statement)]
-
-
-def _conditions(state: str | None, reason: str | None, order_id: str | None) -> list[ColumnElement[bool]]:
-    wanted: list[tuple[Any, str | None]] = [
-        (reviews.c.state, state),
-        (reviews.c.reason, reason),
-        (reviews.c.order_id, order_id),
-    ]
-    return [column == value for column, value in wanted if value is not None]
+    claimed = (reviews.c.state == ReviewState.OPEN, reviews.c.claimed_until > now)
+    return CASES.some(connection, *claimed, order=[reviews.c.claimed_until], limit=limit)

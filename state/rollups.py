@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from state.engine import rows
 from state.tables import metric_rollups
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -21,18 +21,11 @@ Row = tuple[datetime, str, dict[str, Any]]
 """``(start of the step, replica, counts)``."""
 
 
-def put(connection: Connection, step: timedelta, rows: Sequence[Row]) -> None:
+def put(connection: Connection, step: timedelta, found: Sequence[Row]) -> None:
     """Insert rows; existing ones are replaced."""
-    if not rows:
-        return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(metric_rollups)
-    replacing = statement.on_conflict_do_update(
-        index_elements=["step_seconds", "at", "replica"], set_={"counts": statement.excluded.counts}
-    )
-    seconds = _seconds(step)
-    values = [{"step_seconds": seconds, "at": at, "replica": replica, "counts": counts} for at, replica, counts in rows]
-    connection.execute(replacing, values)
+    of_step = {"step_seconds": _seconds(step)}
+    values = [of_step | {"at": at, "replica": replica, "counts": counts} for at, replica, counts in found]
+    rows.put(connection, metric_rollups, *values)
 
 
 def between(

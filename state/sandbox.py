@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select
 
+from state.engine import rows
 from state.tables import sandbox_values
 
 TRAFFIC = "traffic"
@@ -16,9 +17,7 @@ SHELVES = "shelves"
 
 
 def put(connection: Connection, name: str, value: dict[str, Any], at: datetime) -> None:
-    values = {"value": value, "changed_at": at}
-    if not connection.execute(update(sandbox_values).where(sandbox_values.c.name == name).values(values)).rowcount:
-        connection.execute(insert(sandbox_values), {"name": name, **values})
+    rows.put(connection, sandbox_values, {"name": name, "value": value, "changed_at": at})
 
 
 def get(connection: Connection, name: str) -> tuple[dict[str, Any], datetime] | None:

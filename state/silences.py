@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection
 
+from state.engine import rows
+from state.engine.rows import Rows
 from state.tables import silences
 
 MAX_RUNNING = 100
@@ -29,35 +31,33 @@ class Silence:
     """The actor who ended it early."""
 
 
-_COLUMNS = [silences.c[name] for name in Silence.__dataclass_fields__]
+_SILENCES = Rows(silences, Silence)
 
 
 def add(connection: Connection, silence: Silence) -> None:
-    connection.execute(insert(silences), {name: getattr(silence, name) for name in Silence.__dataclass_fields__})
+    _SILENCES.add(connection, silence)
 
 
 def get(connection: Connection, silence_id: str) -> Silence | None:
-    row = connection.execute(select(*_COLUMNS).where(silences.c.silence_id == silence_id)).one_or_none()
-    return Silence(*row) if row else None
+    return _SILENCES.one(connection, silences.c.silence_id == silence_id)
 
 
 def running(connection: Connection, now: datetime) -> list[Silence]:
     """Running silences; the one that ends first comes first."""
-    statement = select(*_COLUMNS).where(silences.c.ends_at > now).order_by(silences.c.ends_at, silences.c.silence_id)
-    return [Silence(*row) for row in connection.execute(statement.limit(MAX_RUNNING))]
+    first = [silences.c.ends_at, silences.c.silence_id]
+    return _SILENCES.some(connection, silences.c.ends_at > now, order=first, limit=MAX_RUNNING)
 
 
 def count_running(connection: Connection, now: datetime) -> int:
-    return connection.scalar(select(func.count()).select_from(silences).where(silences.c.ends_at > now)) or 0
+    return rows.count(connection, silences, silences.c.ends_at > now)
 
 
 def ended(connection: Connection, now: datetime, limit: int = 50) -> list[Silence]:
     """The ended silences, newest first."""
-    statement = select(*_COLUMNS).where(silences.c.ends_at <= now).order_by(silences.c.ends_at.desc())
-    return [Silence(*row) for row in connection.execute(statement.limit(limit))]
+    return _SILENCES.some(connection, silences.c.ends_at <= now, order=[silences.c.ends_at.desc()], limit=limit)
 
 
 def end(connection: Connection, silence_id: str, by: str, at: datetime) -> bool:
     """End a running silence at ``at``; False when it has ended already."""
-    found = update(silences).where(silences.c.silence_id == silence_id, silences.c.ends_at > at)
-    return connection.execute(found.values(ends_at=at, ended_by=by)).rowcount > 0
+    is_running = (silences.c.silence_id == silence_id, silences.c.ends_at > at)
+    return rows.change(connection, silences, *is_running, ends_at=at, ended_by=by) > 0

@@ -167,7 +167,7 @@ class BulkRunner:
             if job is None:
                 return None
             ended = self._follow(connection, job, now)
-            stuck = bulk_jobs.items_in(connection, job_id, (BulkItemState.SENT,), MAX_IN_FLIGHT)
+            stuck = bulk_jobs.item_page(connection, job_id, states=(BulkItemState.SENT,), limit=MAX_IN_FLIGHT)
             return job, stuck, ended
 
         begun = await self._context.database.write(begin)
@@ -187,7 +187,9 @@ class BulkRunner:
     def _follow(self, connection: Connection, job: BulkJob, now: datetime) -> int:
         """End accepted items that have a result or have waited too long; returns their number."""
         ended = 0
-        accepted = bulk_jobs.items_in(connection, job.job_id, (BulkItemState.ACCEPTED,), bulk_jobs.MAX_PAGE)
+        accepted = bulk_jobs.item_page(
+            connection, job.job_id, states=(BulkItemState.ACCEPTED,), limit=bulk_jobs.MAX_PAGE
+        )
         ends = self._followed(connection, job, accepted) if accepted else {}
         for item in accepted:
             end = ends.get(item.item_id)

@@ -144,10 +144,10 @@ class MetricRollups:
         now = self._clock()
         minutes, more_minutes = await self._database.read(lambda c: _minutes(c, now))
         if minutes:
-            await self._database.write(partial(rollups.put, step=MINUTE, rows=minutes))
+            await self._database.write(partial(rollups.put, step=MINUTE, found=minutes))
         hours, more_hours = await self._database.read(lambda c: _hours(c, now))
         if hours:
-            await self._database.write(partial(rollups.put, step=HOUR, rows=hours))
+            await self._database.write(partial(rollups.put, step=HOUR, found=hours))
         return more_minutes or more_hours
 
 

@@ -52,6 +52,16 @@ class JsonObject(TypeDecorator[dict[str, Any]]):
         return value if isinstance(value, dict) else Unreadable(value)
 
 
+class JsonCounts(JsonObject):
+    """A JSON object of integers; values of another type are left out."""
+
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> dict[str, int]:
+        counts = value if isinstance(value, dict) else {}
+        return {name: number for name, number in counts.items() if isinstance(number, int)}
+
+
 class JsonObjects(TypeDecorator[list[dict[str, Any]]]):
     """A JSON array of objects; elements of another type, and anything but an array, are read as Unreadable."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, ForeignKey, Index, Integer, String, Table, Text
 
 from services.domain.failures import FailureClass
-from state.engine.column_types import JsonObject, JsonTexts, TextWithDefault
+from state.engine.column_types import JsonCounts, JsonObject, JsonTexts, TextWithDefault
 from state.engine.database import UtcDateTime
 from state.tables.base import BY_KEY, Key, Serial, Word, metadata, optional, required, where
 
@@ -122,7 +122,7 @@ operations = Table(
     *required(Word, "state"),
     *optional(Text, "note"),
     *required(Integer, "stage", "batch", "in_flight"),
-    *required(JsonObject, "tally"),
+    *required(JsonCounts, "tally"),
     *required(Integer, "new_failures"),
     *optional(UtcDateTime, "waits_until"),
     *optional(Key, "claimed_by"),

@@ -527,7 +527,7 @@ LISTS: dict[str, Any] = {
     "operations to carry on": lambda c: bulk_jobs.workable(c, "runner", START, 5),
     "operations without an end": bulk_jobs.unended,
     "items of an operation": lambda c: bulk_jobs.item_page(c, "o", limit=50),
-    "items to send": lambda c: bulk_jobs.items_in(c, "o", ["ASKED"], 8),
+    "items to send": lambda c: bulk_jobs.item_page(c, "o", states=["ASKED"], limit=8),
     "a tally": lambda c: bulk_jobs.tally(c, "o"),
     "due releases": lambda c: releases.claim_due(c, START, LATER, 8),
     "events to publish": lambda c: outbox.settle_and_claim(c, [], [], 8, START),
