@@ -27,7 +27,7 @@ from benchmarks.work_lists import work_list_cases
 from services.api.routes.orders import OrdersQuery, page_reader
 from services.base.settings import Settings
 from services.console.access import Access
-from services.console.audit import Audit, AuditFilter
+from services.console.audit import Audit
 from services.console.events import Events
 from services.console.handover import Handover
 from services.console.orders import OrderFilter, Orders
@@ -35,6 +35,7 @@ from services.console.paging import NEWEST, Place, written
 from services.console.status import Status
 from services.console.stock import Stock
 from state import release_actions, tables
+from state.audit import AuditFilter
 from state.engine.database import Database, opened
 from state.schema import migrate
 

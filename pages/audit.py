@@ -10,8 +10,9 @@ import streamlit as st
 
 from pages.parts import address, frame, labels
 from pages.parts.widgets import audit_links, clock, empty, list_filters, paging, timeline
-from services.console.audit import AuditEntry, AuditFilter, AuditPage
+from services.console.audit import AuditPage
 from services.console.facade import console
+from state.audit import AuditEntry, AuditFilter
 
 TIMES = {
     "shift": ("Last 8 hours", timedelta(hours=8)),

@@ -8,11 +8,12 @@ import streamlit as st
 
 from pages.parts import access, actions, charts, frame, incidents, labels, overrides, tiles
 from pages.parts.widgets import clock, empty
-from services.console.access import Command
+from services.breakers.overview import OPERATIONS, Breaker, ReplicaBreaker
 from services.console.cache import Reading
 from services.console.facade import console
-from services.console.overrides import BreakerOverride
-from services.console.status import OPERATIONS, Breaker, OperationTrend, ReplicaBreaker
+from services.metrics.trends import OperationTrend
+from state.breakers import BreakerOverride
+from state.commands import Command
 
 
 def breakers() -> None:

@@ -9,12 +9,13 @@ import streamlit as st
 from pages.parts import access, frame, labels, names
 from pages.parts.widgets import audit_links, clock, empty
 from services.console.access import NotPermitted
-from services.console.audit import AuditEntry
-from services.console.cache import SourceUnavailable
 from services.console.facade import console
 from services.console.handover import HandoverPage, Item, Section
-from services.console.status import NAMES, BreakerTransition
 from services.domain.dates import day_and_month
+from services.metrics.health import NAMES
+from state.audit import AuditEntry
+from state.breakers import BreakerTransition
+from state.engine.source import SourceUnavailable
 
 SOON = timedelta(minutes=30)
 SHOWN = 12

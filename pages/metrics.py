@@ -14,8 +14,9 @@ from pages.parts import frame, incidents, labels, metrics, tiles
 from pages.parts.widgets import clock, empty
 from services.console.cache import Reading
 from services.console.facade import console
-from services.console.metric_history import MetricHistory, Wanted
-from services.console.status import CHECK, RESERVE
+from services.console.metric_history import MetricHistory
+from services.console.metric_history.model import Wanted
+from services.metrics.trends import CHECK, RESERVE
 
 EVERY = "5s"
 NO_DATA, UNKNOWN = "no data", "n/a"

@@ -6,14 +6,14 @@ import streamlit as st
 
 from pages.parts import access, actions, address, comparison, dialogs, frame, labels, order_panels
 from pages.parts.widgets import empty, paging, timeline
-from services.console.access import Command
 from services.console.cache import Reading
 from services.console.facade import console, same_sight_key
 from services.console.orders import OrderView
-from services.console.releases import Release
 from services.domain.commands import CommandKind
 from services.domain.orders.model import OrderStatus, ReleaseState
 from services.domain.reviews import ReviewState
+from state.commands import Command
+from state.releases import Release
 
 
 def the_order() -> None:

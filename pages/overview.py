@@ -9,15 +9,11 @@ import streamlit as st
 from pages.parts import actions, frame, labels, tiles, time_series
 from pages.parts import bulk_jobs as operations
 from pages.parts.widgets import clock, empty
+from services.breakers.overview import OPERATIONS
 from services.console.alerts import title
 from services.console.facade import console
-from services.console.status import (
-    BIN,
-    OPERATIONS,
-    Finding,
-    Health,
-    Level,
-)
+from services.metrics.health import Finding, Health, Level
+from services.metrics.trends import BIN
 
 FIRING_SHOWN = 5
 

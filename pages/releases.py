@@ -13,9 +13,10 @@ from pages.parts.worklist import matching, release_list
 from pages.parts.worklist.matching import MatchingAction
 from services.console.bulk import BulkRequest
 from services.console.facade import console
-from services.console.releases import MAX_ITEMS, SORTS, STATES, ReleaseFilter, ReleasesPage, narrows_nothing
-from services.domain.bulk import BulkAction
+from services.console.releases import ReleasesPage, narrows_nothing
+from services.domain.bulk import MAX_ITEMS, BulkAction
 from services.domain.orders.model import ReleaseState
+from state.releases import SORTS, STATES, ReleaseFilter
 
 NAME = "release"
 DEFAULT = [ReleaseState.PENDING, ReleaseState.FAILED]

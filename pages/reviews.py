@@ -17,10 +17,11 @@ from pages.parts.worklist.matching import MatchingAction
 from services.console.bulk import BulkRequest
 from services.console.facade import console
 from services.console.paging import PAGE_SIZE
-from services.console.reviews import POOL, CaseFilter, QueuePage, narrows_nothing
-from services.console.status import RESERVE
+from services.console.reviews import QueuePage, narrows_nothing
 from services.domain.bulk import MAX_ITEMS, BulkAction
 from services.domain.reviews import ReviewAction, ReviewState
+from services.metrics.trends import RESERVE
+from state.review_queue import POOL, CaseFilter
 
 NAME = "review"
 

@@ -8,9 +8,10 @@ import streamlit as st
 
 from pages.parts import access, actions, address, frame, labels, sandbox
 from pages.parts.widgets import clock, empty
-from services.console.access import Command
 from services.console.facade import console, same_sight_key
-from services.console.sandbox import KINDS, Drill, Phase, SandboxPage, shown_kind
+from services.console.sandbox import KINDS, Phase, SandboxPage, shown_kind
+from state.commands import Command
+from state.drills import Drill
 
 STOPPABLE = (Phase.WAITING, Phase.APPLYING, Phase.RUNNING)
 

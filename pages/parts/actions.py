@@ -9,10 +9,11 @@ import streamlit as st
 
 from pages.parts import access, labels, names
 from pages.parts.widgets import clock
-from services.console.access import Command, NotPermitted
-from services.console.cache import SourceUnavailable
+from services.console.access import NotPermitted
 from services.console.facade import console
 from services.domain.commands import CommandState
+from state.commands import Command
+from state.engine.source import SourceUnavailable
 
 FLASH = "flash"
 

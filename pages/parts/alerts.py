@@ -11,23 +11,21 @@ import streamlit as st
 from pages.parts import access, actions, frame, labels, overlay
 from pages.parts.dialogs import form
 from pages.parts.widgets import clock, empty, paging
-from services.console.access import Command
+from services.alerting.labels import Matcher, exactly
 from services.console.alerts import (
     HISTORY_PAGE,
-    Alert,
-    AlertEvent,
     AlertRow,
     AlertsPage,
-    Matcher,
-    Notification,
     RuleRow,
     SilenceRow,
     WebhookStatus,
-    exactly,
     title,
     would_silence,
 )
 from services.console.facade import console, new_key, same_sight_key
+from state.alerts import Alert, AlertEvent
+from state.commands import Command
+from state.notifications import Notification
 
 LASTS = {
     "30 minutes": timedelta(minutes=30),

@@ -13,11 +13,11 @@ import streamlit as st
 from pages.parts import access, actions, bulk_comparison, labels, names, overlay, retries, selection
 from pages.parts.widgets import clock
 from services.console.bulk import BulkRequest, BulkTarget, narrowed
-from services.console.cache import SourceUnavailable
 from services.console.facade import console, new_key
-from services.console.reviews import called_by
-from services.console.status import RELEASE
 from services.domain.bulk import BulkAction
+from services.domain.reviews import called_by
+from services.metrics.trends import RELEASE
+from state.engine.source import SourceUnavailable
 
 MAX_TEXT = 500
 EVERY = "1s"

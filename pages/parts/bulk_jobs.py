@@ -8,10 +8,11 @@ import streamlit as st
 
 from pages.parts import access, actions, address, frame, labels, names
 from pages.parts.widgets import clock, empty, orders, paging
-from services.console.bulk import BulkItem, BulkJob, ItemPage
-from services.console.cache import SourceUnavailable
+from services.console.bulk import ItemPage
 from services.console.facade import console, same_sight_key
 from services.domain.bulk import CONTROLS, ENDED, SUCCEEDED, UNCONFIRMED, BulkItemState, BulkJobState, count, stage_name
+from state.bulk_jobs import BulkItem, BulkJob
+from state.engine.source import SourceUnavailable
 
 OPENED = "operation"
 PAGE = "ledger_page"

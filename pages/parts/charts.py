@@ -14,9 +14,10 @@ import streamlit as st
 
 from pages.parts import labels
 from pages.parts.widgets import clock
+from services.breakers.overview import Band, ReplicaBreaker
 from services.console.facade import console
 from services.console.incidents import IncidentInterval
-from services.console.status import NAMES, Band, ReplicaBreaker
+from services.metrics.health import NAMES
 
 LIGHT = {
     "blue": "#3B82F6",

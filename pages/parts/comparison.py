@@ -6,10 +6,11 @@ import streamlit as st
 
 from pages.parts import access, actions, labels
 from pages.parts.widgets import clock, orders
-from services.console.access import Command
 from services.console.facade import console, same_sight_key
-from services.console.reviews import LookupView, is_fresh
+from services.console.reviews import LookupView
 from services.domain.orders.model import Order
+from services.domain.reconciliation import is_fresh
+from state.commands import Command
 
 ASKED = "asked_theirs"
 

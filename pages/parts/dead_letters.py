@@ -11,12 +11,13 @@ import streamlit as st
 from pages.parts import access, actions, address, bulk, bulk_jobs, labels, overlay
 from pages.parts.dialogs import form
 from pages.parts.widgets import clock, empty, expander, orders, paging, payloads
-from services.console.access import Command
-from services.console.cache import SourceUnavailable
-from services.console.events import DeadLetter, DeadLetterRow, Group
+from services.console.events import DeadLetterRow
 from services.console.facade import console, new_key, same_sight_key
 from services.console.paging import Paged
 from services.domain.bulk import MAX_ITEMS, BulkAction
+from state.commands import Command
+from state.dead_letters import DeadLetter, Group
+from state.engine.source import SourceUnavailable
 
 GROUP = "cause"
 """Parameter of the address with the selected group: ``subject|cause``."""

@@ -13,11 +13,11 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import access, actions, labels, overlay, selection
-from services.console.access import Command
-from services.console.conservation import KnownDifference
 from services.console.facade import console, new_key
 from services.domain.conservation import COMPENSATIONS
 from services.domain.orders.model import Line, Order, OrderStatus
+from state.commands import Command
+from state.conservation import KnownDifference
 
 MAX_TEXT = 500
 

@@ -11,11 +11,13 @@ import streamlit as st
 from pages.parts import access, actions, frame, labels, overlay
 from pages.parts.dialogs import form
 from pages.parts.widgets import clock, empty, expander, orders, paging, payloads
-from services.console.access import Command
 from services.console.cache import Reading
-from services.console.events import Outgoing, Received, Undeliverable, UndeliverableEvent
+from services.console.events import Undeliverable
 from services.console.facade import console, new_key, same_sight_key
 from services.console.paging import Paged
+from state.commands import Command
+from state.deduplication import Received
+from state.outbox import Outgoing, UndeliverableEvent
 
 OUTGOING, INCOMING = "outgoing", "incoming"
 

@@ -13,10 +13,12 @@ import streamlit as st
 
 from pages.parts import address, charts, frame, labels, names
 from pages.parts.widgets import clock, empty, orders, paging
+from services.breakers.overview import Band
 from services.console.cache import Reading
 from services.console.facade import console
-from services.console.incidents import MAX_WINDOW, PAGE_SIZE, AffectedOrderRow, Incident, IncidentInterval
-from services.console.status import Band, BreakerTransition
+from services.console.incidents import PAGE_SIZE, AffectedOrderRow, Incident, IncidentInterval
+from state.breakers import BreakerTransition
+from state.incident_impacts import MAX_WINDOW
 
 PARAMETER, PAGE = "incident", "hurt_page"
 TILES = (

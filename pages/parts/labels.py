@@ -12,11 +12,11 @@ from typing import Literal, NamedTuple
 
 from pages.parts.names import ACTIONS, FAILURES, KINDS
 from services.console.sandbox import Phase
-from services.console.status import NAMES
 from services.domain.bulk import BulkItemState, BulkJobState
 from services.domain.commands import CommandState
 from services.domain.conservation import DifferenceKind, StockState
 from services.domain.orders.model import InventoryStatus, OrderStatus, PaymentStatus, ReviewReason
+from services.metrics.health import NAMES
 
 Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
 

@@ -20,8 +20,10 @@ from pages.parts.widgets import clock, empty
 from services.console.cache import Reading
 from services.console.facade import console
 from services.console.incidents import IncidentInterval
-from services.console.metric_history import PERIOD, PRESETS, Budget, Limits, MetricHistory, Wanted
-from services.console.status import NAMES
+from services.console.metric_history import Limits, MetricHistory
+from services.console.metric_history.model import PRESETS, Wanted
+from services.metrics.health import NAMES
+from services.metrics.objective import PERIOD, Budget
 
 QUANTILES = {"p50": "latency_p50", "p95": "latency_p95", "p99": "latency_p99"}
 

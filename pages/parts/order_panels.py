@@ -10,11 +10,11 @@ from pages.parts import actions, claims, labels
 from pages.parts.events import payload_of
 from pages.parts.widgets import clock, expander, orders
 from services.console.cache import Reading
-from services.console.events import Outgoing
 from services.console.facade import console
 from services.console.orders import OrderView
 from services.console.reviews import ReviewCase
 from services.domain.reviews import ReviewState
+from state.outbox import Outgoing
 
 
 def events(reading: Reading[OrderView]) -> None:

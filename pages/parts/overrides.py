@@ -8,8 +8,9 @@ import streamlit as st
 
 from pages.parts import access, actions, labels, overlay
 from pages.parts.widgets import clock
+from services.breakers.overrides import FORCED
 from services.console.facade import console, new_key, same_sight_key
-from services.console.overrides import FORCED, BreakerOverride
+from state.breakers import BreakerOverride
 
 
 def banner(block: str | None) -> None:

@@ -9,8 +9,9 @@ import streamlit as st
 from pages.parts import labels, names
 from pages.parts.widgets import clock
 from services.console.facade import console
-from services.console.releases import FailureClass, PastActions
-from services.console.reviews import ActionSummary
+from services.console.releases import PastActions
+from services.domain.failures import FailureClass
+from services.domain.past_resolutions import ActionSummary
 
 
 def draw(past: Sequence[ActionSummary], cases: int, cause: str) -> None:

@@ -9,12 +9,13 @@ import streamlit as st
 
 from pages.parts import access, actions, address, comparison, dialogs, frame, labels, overlay, past_resolutions, retries
 from pages.parts.widgets import clock, empty, orders, timeline
-from services.console.access import Command
 from services.console.cache import Reading
 from services.console.facade import console, new_key, same_sight_key
-from services.console.releases import JobView, ReleaseRow, evidence, what_a_retry_does, why_not_mark, why_not_retry
+from services.console.releases import JobView, ReleaseRow
 from services.console.reviews import LookupView
 from services.domain.orders.model import ReleaseState
+from services.domain.reconciliation import evidence, what_a_retry_does, why_not_mark, why_not_retry
+from state.commands import Command
 
 JOB = "release"
 """The parameter of the address that opens a job."""

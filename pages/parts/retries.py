@@ -6,8 +6,9 @@ import streamlit as st
 
 from pages.parts import labels
 from pages.parts.widgets import clock
+from services.breakers.overview import OPERATIONS, Breaker
 from services.console.facade import console
-from services.console.status import OPERATIONS, RELEASE, RESERVE, Breaker
+from services.metrics.trends import RELEASE, RESERVE
 
 SHUT = ("open", "forced_open", "half_open")
 CALLS = {RESERVE: "reservation", RELEASE: "release"}

@@ -23,19 +23,14 @@ from pages.parts import (
 from pages.parts.widgets import clock, empty, expander, orders, timeline
 from services.console.cache import Reading
 from services.console.facade import console, same_sight_key
-from services.console.releases import what_a_retry_does, why_not_retry
-from services.console.reviews import (
-    REASONS,
-    CaseFilter,
-    CaseView,
-    ReviewCase,
-    ValidationFailed,
-    called_by,
-    needs_reason,
-)
-from services.console.status import RELEASE
+from services.console.reviews import CaseView, ReviewCase
+from services.domain.errors import ValidationFailed
 from services.domain.orders.model import ReleaseState
-from services.domain.reviews import ReviewAction, ReviewState
+from services.domain.reconciliation import what_a_retry_does, why_not_retry
+from services.domain.resolution_reasons import REASONS, needs_reason
+from services.domain.reviews import ReviewAction, ReviewState, called_by
+from services.metrics.trends import RELEASE
+from state.review_queue import CaseFilter
 
 CASE = "case"
 """The parameter of the address that opens a case."""

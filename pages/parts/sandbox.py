@@ -12,10 +12,11 @@ import streamlit as st
 from pages.parts import labels, overlay, tiles
 from pages.parts.dialogs import form
 from pages.parts.widgets import clock, empty, orders
-from services.console.access import Command
 from services.console.facade import console, new_key
-from services.console.sandbox import KINDS, Drill, Shelves, shown_kind
+from services.console.sandbox import KINDS, Shelves, shown_kind
 from services.domain.external import time_or_none
+from state.commands import Command
+from state.drills import Drill
 
 BY = {"breaker": "a breaker opened", "health": "the health verdict", "alert": "an alert"}
 

@@ -11,8 +11,10 @@ import streamlit as st
 
 from pages.parts import labels
 from pages.parts.widgets import clock
+from services.breakers.overview import Breaker
 from services.console.facade import console
-from services.console.status import BIN, CHECK, RESERVE, Breaker, Live, OperationTrend, Trends
+from services.console.status import Live
+from services.metrics.trends import BIN, CHECK, RESERVE, OperationTrend, Trends
 
 TWO_RATES = (
     "Technical rate: calls that were answered, a refusal being an answer. Beside it the business rate: answers that "

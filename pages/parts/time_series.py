@@ -13,7 +13,8 @@ import pyarrow as pa
 import streamlit as st
 
 from pages.parts import charts
-from services.console.status import BIN, Trends, interruptions
+from services.breakers.overview import interruptions
+from services.metrics.trends import BIN, Trends
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -20,8 +20,6 @@ from services.domain.roles import ADMIN, NONE, OPERATE
 from state import commands
 from state.commands import Command
 
-__all__ = ["Access", "Command", "NotPermitted", "People"]
-
 T = TypeVar("T")
 
 LIVE_TTL = 1.0

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from services.alerting import database_alert
 from services.alerting.evaluator import silence_matchers
-from services.alerting.labels import Matcher, exactly, fit, matchers_of
+from services.alerting.labels import Matcher, fit, matchers_of
 from services.alerting.rules import rules
 from services.alerting.state_machine import silenced_by
 from services.alerting.threshold_rule import Rule
@@ -30,27 +30,6 @@ from state.alerts import LEASE, Alert, AlertEvent
 from state.commands import Command
 from state.notifications import Notification
 from state.silences import Silence
-
-__all__ = [
-    "HISTORY_PAGE",
-    "WATCHDOG",
-    "Alert",
-    "AlertEvent",
-    "AlertRow",
-    "Alerts",
-    "AlertsPage",
-    "EvaluatorStatus",
-    "Matcher",
-    "Notification",
-    "RuleRow",
-    "Silence",
-    "SilenceRow",
-    "WebhookStatus",
-    "exactly",
-    "matchers_of",
-    "would_silence",
-]  # fmt: skip
-
 
 RECENTLY = timedelta(days=1)
 RESOLVED_SHOWN = 50

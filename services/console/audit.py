@@ -14,8 +14,6 @@ from services.console.paging import NEWEST, Paged, Place, Stored, paged, time_an
 from state import audit
 from state.audit import AuditEntry, AuditFilter
 
-__all__ = ["Audit", "AuditEntry", "AuditFilter", "AuditPage"]
-
 COUNT_LIMIT = 1000
 
 

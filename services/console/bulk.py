@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.console.access import LIVE_TTL, Access, Command, storable
+from services.console.access import LIVE_TTL, Access, storable
 from services.console.cache import Reading
 from services.console.csv_files import csv_text
 from services.domain.bulk import MAX_ITEMS, BulkAction, BulkItemState
@@ -24,11 +24,7 @@ from services.domain.reviews import ReviewAction
 from state import audit, bulk_jobs, commands, dead_letters, inventory_lookups, orders, releases, reviews
 from state.audit import AuditEntry
 from state.bulk_jobs import BulkItem, BulkJob
-
-__all__ = [
-    "IRREVERSIBLE", "PAGE_SIZE", "BulkItem", "BulkJob", "BulkJobs", "BulkRequest", "BulkTarget", "ItemPage", "JobList",
-    "PreviewComparison", "Previews", "StartedJob", "narrowed",
-]  # fmt: skip
+from state.commands import Command
 
 _CSV_COLUMNS = (
     "item_id", "order_id", "version", "seen_state", "state", "sent_at", "accepted_at", "settled_at", "detail",

@@ -16,8 +16,6 @@ from typing import Any, Generic, TypeVar
 
 from state.engine.source import SourceUnavailable
 
-__all__ = ["BackgroundReadingCache", "Reading", "ReadingCache", "SourceUnavailable"]
-
 T = TypeVar("T")
 THREADS = 2
 PATIENCE_SECONDS = 0.5

@@ -14,8 +14,6 @@ from state import commands, conservation
 from state.commands import Command
 from state.conservation import KnownDifference
 
-__all__ = ["PAGE_SIZE", "Conservation", "ConservationPage", "DifferenceRow", "KnownDifference"]
-
 
 @dataclass(frozen=True, slots=True)
 class DifferenceRow:

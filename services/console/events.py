@@ -24,21 +24,6 @@ from state.deduplication import Received
 from state.engine.source import SourceUnavailable
 from state.outbox import Outgoing, UndeliverableEvent
 
-__all__ = [
-    "MAX_ITEMS",
-    "DeadLetter",
-    "DeadLetterRow",
-    "Events",
-    "EventsPage",
-    "Group",
-    "Outgoing",
-    "Received",
-    "Undeliverable",
-    "UndeliverableEvent",
-    "UndeliverableList",
-]
-
-
 UNDELIVERABLE_SHOWN = 50
 """Maximum undeliverable events shown, the oldest first."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from services.base.settings import Settings
-from services.console.access import Access, Command, People
+from services.console.access import Access, People
 from services.console.alerts import Alerts
 from services.console.audit import Audit
 from services.console.bulk import BulkJobs, Previews
@@ -32,6 +32,7 @@ from services.console.sandbox import Sandbox
 from services.console.status import Status
 from services.console.stock import Stock
 from services.console.undo import Undo
+from state.commands import Command
 from state.engine.source import Source
 
 

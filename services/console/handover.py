@@ -34,8 +34,6 @@ from state import (
 from state.audit import AuditEntry, AuditFilter
 from state.breakers import BreakerTransition
 
-__all__ = ["Handover", "HandoverPage", "Item", "Section"]
-
 MARK_AS_SEEN = "MARK_AS_SEEN"
 SHOWN = 20
 """Items shown per section; further items are only counted."""

@@ -15,26 +15,10 @@ from services.breakers.overview import OPERATIONS
 from services.console.access import Access
 from services.console.cache import Reading
 from services.domain.external import utc_time
-from services.domain.incident_impact import DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import Order
 from state import incident_impacts, orders
 from state.incident_impacts import MAX_WINDOW, AffectedOrder, Window
-
-__all__ = [
-    "DENIED",
-    "FALLBACK",
-    "FLAGGED",
-    "MAX_WINDOW",
-    "PAGE_SIZE",
-    "REFUSED",
-    "TIMED_OUT",
-    "AffectedOrder",
-    "AffectedOrderRow",
-    "Incident",
-    "IncidentInterval",
-    "Incidents",
-]
 
 PAGE_SIZE = 20
 TTL_SECONDS, COUNTED_TTL_SECONDS = 2.0, 5.0

@@ -29,8 +29,6 @@ from state.order_search import OrderQuery
 from state.outbox import Outgoing
 from state.releases import Release
 
-__all__ = ["COUNT_LIMIT", "OrderFilter", "OrderRow", "OrderView", "Orders", "OrdersPage", "Trace"]
-
 COUNT_LIMIT = 1000
 """Maximum to which matching orders are counted."""
 CANCEL_DELAY: timedelta = UNDO_FOR[ReviewAction.CANCEL_ORDER]

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from services.breakers.overrides import FORCED, LONGEST_OVERRIDE
 from services.console.access import LIVE_TTL, Access
 from services.console.cache import Reading
 from services.domain.commands import CommandKind
 from state import breakers, commands
 from state.breakers import BreakerOverride
 from state.commands import Command
-
-__all__ = ["FORCED", "LONGEST_OVERRIDE", "BreakerOverride", "Overrides"]
 
 
 class Overrides:

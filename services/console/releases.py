@@ -14,23 +14,16 @@ from services.console.paging import PAGE_SIZE
 from services.domain.bulk import MAX_ITEMS, BulkAction
 from services.domain.commands import CommandKind
 from services.domain.conservation import StockState
-from services.domain.failures import FailureClass
 from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import Order, ReleaseState, ReviewReason
 from services.domain.past_resolutions import ActionSummary, PastResolution, summarise
-from services.domain.reconciliation import OFFERED, evidence, is_fresh, what_a_retry_does, why_not_mark, why_not_retry
+from services.domain.reconciliation import OFFERED, is_fresh
 from services.domain.reviews import ReviewState
 from state import commands, history, inventory_lookups, orders, release_actions, releases, reviews
 from state.commands import Command
 from state.inventory_lookups import StoredLookup
-from state.releases import MAX_DEPTH, SORTS, STATES, CauseGroup, Release, ReleaseFilter
+from state.releases import SORTS, CauseGroup, Release, ReleaseFilter
 from state.reviews import Review
-
-__all__ = [
-    "MAX_DEPTH", "MAX_ITEMS", "SORTS", "STATES", "CauseGroup", "FailureClass", "JobView", "PastActions", "Release",
-    "ReleaseFilter", "ReleaseRow", "Releases", "ReleasesPage", "evidence", "narrows_nothing", "target",
-    "what_a_retry_does", "why_not_mark", "why_not_retry",
-]  # fmt: skip
 
 EXCERPT = 12
 """Entries of the timeline shown beside a job."""

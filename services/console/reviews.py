@@ -17,55 +17,26 @@ from services.domain import resolution_reasons
 from services.domain.bulk import MAX_ITEMS, BulkAction
 from services.domain.commands import CommandKind
 from services.domain.conservation import StockState
-from services.domain.errors import ValidationFailed
 from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import Order
 from services.domain.orders.value import OrderValue, order_value
 from services.domain.past_resolutions import BY_ITSELF, ActionSummary, PastResolution, outcome_of, summarise
 from services.domain.reconciliation import (
-    CANNOT_ANSWER,
-    NO_ANSWER,
     OFFERED,
     AllowedActions,
     advice,
     is_fresh,
     reconcile,
 )
-from services.domain.resolution_reasons import REASONS, UNDO_FOR, needs_reason
+from services.domain.resolution_reasons import UNDO_FOR
 from services.domain.reviews import ReviewAction, ReviewState, allowed_actions, called_by, standings
 from services.unit_of_work import SYSTEM
 from state import commands, history, inventory_lookups, orders, past_resolutions, releases, review_queue, reviews
 from state.commands import Command
 from state.inventory_lookups import StoredLookup
 from state.releases import Release
-from state.review_queue import POOL, SORTS, CaseFilter, Group
+from state.review_queue import CaseFilter, Group
 from state.reviews import Review
-
-__all__ = [
-    "BY_ITSELF",
-    "CANNOT_ANSWER",
-    "NO_ANSWER",
-    "POOL",
-    "REASONS",
-    "SORTS",
-    "ActionSummary",
-    "AllowedActions",
-    "CaseFilter",
-    "CaseView",
-    "Group",
-    "LookupView",
-    "QueuePage",
-    "Review",
-    "ReviewCase",
-    "Reviews",
-    "StoredLookup",
-    "ValidationFailed",
-    "called_by",
-    "is_fresh",
-    "narrows_nothing",
-    "needs_reason",
-    "target",
-]  # fmt: skip
 
 EXCERPT = 12
 """Entries of the timeline shown beside a case."""

@@ -19,7 +19,7 @@ from state import commands, drills, replicas, sandbox
 from state.commands import Command
 from state.drills import Drill
 
-__all__ = ["KINDS", "Drill", "Kind", "Level", "Phase", "Sandbox", "SandboxPage", "Shelves", "shown_kind"]
+__all__ = ["KINDS", "Kind", "Level", "Phase", "Sandbox", "SandboxPage", "shown_kind"]
 
 COMMAND_KINDS = (CommandKind.START_DRILL, CommandKind.STOP_DRILL, CommandKind.SET_TRAFFIC)
 

@@ -10,14 +10,14 @@ from sqlalchemy import Connection
 
 from services.base.settings import Settings
 from services.breakers import overview
-from services.breakers.overview import OPERATIONS, Band, Breaker, ReplicaBreaker, interruptions
+from services.breakers.overview import Band, Breaker, ReplicaBreaker
 from services.console.access import LIVE_TTL, TRENDS_TTL, Access
 from services.console.cache import Reading
 from services.domain.commands import LOOKUPS
 from services.domain.orders.model import OrderStatus, ReleaseState
-from services.metrics.health import NAMES, Facts, Finding, Health, Level, Thresholds, assess
+from services.metrics.health import Facts, Health, Thresholds, assess
 from services.metrics.sample import Known
-from services.metrics.trends import BIN, CHECK, RELEASE, RESERVE, SPAN, OperationTrend, Trend, Trends, trends
+from services.metrics.trends import CHECK, RESERVE, SPAN, Trends, trends
 from state import (
     breakers,
     commands,
@@ -34,12 +34,6 @@ from state import (
 from state.breakers import BreakerTransition
 from state.commands import Command
 from state.replicas import Replica
-
-__all__ = [
-    "BIN", "CHECK", "NAMES", "OPERATIONS", "RELEASE", "RESERVE", "Band", "Breaker", "BreakerTransition", "Changes",
-    "Finding", "Health", "Level", "Live", "OperationTrend", "ReplicaBreaker", "Status", "Trend", "Trends", "Worker",
-    "interruptions",
-]  # fmt: skip
 
 REMEMBERED = timedelta(days=1)
 """How far back heartbeats are read. The known state of a dead worker's breakers ends at its last heartbeat."""

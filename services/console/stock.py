@@ -15,8 +15,6 @@ from state import order_search as waiting
 from state import products
 from state.products import LEVELS, Product
 
-__all__ = ["Product", "Stock", "StockPage", "StockRow"]
-
 STOCK_TTL = 2.5
 
 

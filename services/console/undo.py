@@ -16,8 +16,6 @@ from state import audit, commands, history, orders, reviews
 from state.audit import AuditEntry
 from state.commands import Command
 
-__all__ = ["Undo"]
-
 
 class Undo:
     """Undo of delayed commands; ``console().undo``."""

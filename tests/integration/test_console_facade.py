@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from services.base.settings import Settings
-from services.console.cache import SourceUnavailable
 from services.console.facade import Console, same_sight_key
 from services.console.orders import OrderFilter, OrderRow
 from services.console.paging import Paged, Place, number, time_and_number, time_and_text, written
 from state import commands, order_search, orders
 from state.commands import Command
 from state.engine.database import Database, opened
-from state.engine.source import Source
+from state.engine.source import Source, SourceUnavailable
 from tests.support.seed_console import order, seed
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -15,13 +15,13 @@ import pytest
 from sqlalchemy import select
 
 from services.base.settings import Settings
-from services.console.audit import AuditFilter
 from services.console.facade import Console
 from services.console.orders import OrderFilter
-from services.console.reviews import CaseFilter
 from state import tables
+from state.audit import AuditFilter
 from state.engine.database import Database, opened
 from state.releases import ReleaseFilter
+from state.review_queue import CaseFilter
 from state.tables import metadata
 from tests.support import seed_console
 from tests.support.api import Api

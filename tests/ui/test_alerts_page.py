@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import text
 from streamlit.testing.v1 import AppTest
 
-from services.console.alerts import exactly, would_silence
+from services.alerting.labels import exactly
+from services.console.alerts import would_silence
 from services.console.facade import console
 from state import alerts, leases
 from state.alerts import Alert

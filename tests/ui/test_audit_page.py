@@ -11,9 +11,8 @@ from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
 from services.console import facade
-from services.console.audit import AuditFilter
 from state import audit, tables
-from state.audit import AuditEntry
+from state.audit import AuditEntry, AuditFilter
 from state.engine.database import Database
 from tests.support.pages import NOON, press, said
 

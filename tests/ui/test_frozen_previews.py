@@ -26,7 +26,7 @@ def preview() -> None:
 
     from pages.parts import bulk, bulk_comparison
     from services.console.facade import console
-    from services.console.releases import ReleaseFilter
+    from state.releases import ReleaseFilter
 
     if "shown" not in st.session_state:
         st.session_state["shown"] = console().releases.freeze("mark_released", ReleaseFilter(("FAILED",)), "Failed")

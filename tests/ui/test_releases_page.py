@@ -13,11 +13,11 @@ from streamlit.testing.v1 import AppTest
 
 from pages.parts.labels import cause_text
 from services.console.facade import console
-from services.console.releases import ReleaseFilter
 from services.domain.commands import Outcome
 from services.domain.conservation import StockState
 from state import audit, bulk_jobs, commands, releases, tables
 from state.engine.database import Database
+from state.releases import ReleaseFilter
 from tests.support import seed_console
 from tests.support.pages import FAILED, NOON, UNAVAILABLE, begun, dialog, listed, press, said, stored, told
 

@@ -13,7 +13,6 @@ from streamlit.testing.v1 import AppTest
 from services.base.settings import Settings
 from services.console import facade
 from services.console.facade import Console
-from services.console.reviews import CaseFilter
 from services.domain.commands import QUEUED, Outcome
 from services.domain.conservation import StockState
 from services.domain.reconciliation import CANNOT_ANSWER, LookupResult
@@ -22,6 +21,7 @@ from state import audit, commands, inventory_lookups, orders, reviews
 from state.commands import Command
 from state.engine.database import Database
 from state.inventory_lookups import StoredLookup
+from state.review_queue import CaseFilter
 from tests.support import seed_console
 from tests.support.pages import NOON, as_role, begun, checked, dialog, press, said, stored, told
 from tests.support.pages import listed as linked

@@ -8,8 +8,8 @@ import streamlit as st
 
 from pages.parts import labels, names
 from pages.parts.widgets import orders
-from services.console.audit import AuditEntry
 from services.console.facade import console
+from state.audit import AuditEntry
 
 PAGES = {
     "order": "order.py",

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import streamlit as st
 
 from pages.parts import address, labels, overlay
-from services.console.cache import SourceUnavailable
 from services.console.csv_files import MAX_ROWS
+from state.engine.source import SourceUnavailable
 
 PENDING = "filters_pending"
 HALF = 174

@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages.parts import access, bulk
 from services.console.bulk import BulkRequest
-from services.console.cache import SourceUnavailable
+from state.engine.source import SourceUnavailable
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from pages.parts import access, actions, bulk, labels, past_resolutions, retries
 from pages.parts import release_job as work
 from pages.parts.widgets import clock, orders
 from services.console.facade import console
-from services.console.releases import CauseGroup, ReleaseRow, ReleasesPage, target, why_not_mark
+from services.console.releases import ReleaseRow, ReleasesPage, target
 from services.domain.bulk import BulkAction
 from services.domain.orders.model import ReleaseState
+from services.domain.reconciliation import why_not_mark
+from state.releases import CauseGroup
 
 NAME = "release"
 GROUPS_SHOWN = 6

@@ -8,9 +8,9 @@ import streamlit as st
 
 from pages.parts import access, address, labels, names
 from pages.parts.widgets import list_filters
-from services.console.reviews import SORTS, CaseFilter
 from services.domain.orders.model import ReviewReason
 from services.domain.reviews import ReviewState
+from state.review_queue import SORTS, CaseFilter
 
 FILTER_KEYS = ("review_state", "q", "reason", "owner", "priority", "product", "sort")
 STATES: dict[str, str] = {ReviewState.OPEN: "Open", ReviewState.RESOLVED: "Resolved"}

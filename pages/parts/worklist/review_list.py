@@ -11,11 +11,11 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.parts import access, actions, bulk, claims, labels, names, retries, selection
 from pages.parts import review_case as work
 from pages.parts.widgets import clock, orders
-from services.console.access import Command
 from services.console.facade import console
-from services.console.reviews import QueuePage, ReviewCase, called_by, target
+from services.console.reviews import QueuePage, ReviewCase, target
 from services.domain.bulk import BulkAction
-from services.domain.reviews import ReviewAction, ReviewState
+from services.domain.reviews import ReviewAction, ReviewState, called_by
+from state.commands import Command
 
 NAME = "review"
 GROUPS_SHOWN = 6

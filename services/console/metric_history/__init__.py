@@ -16,18 +16,17 @@ from services.base.settings import Settings
 from services.breakers.overview import Band, interruptions
 from services.console.cache import BackgroundReadingCache, Reading
 from services.console.metric_history.local import LocalSource
-from services.console.metric_history.model import PRESETS, Measured, MetricSource, SourceFailed, Span, Wanted, span_of
+from services.console.metric_history.model import Measured, MetricSource, SourceFailed, Span, Wanted, span_of
 from services.console.metric_history.prometheus import PromSource
 from services.console.status import bands_since
 from services.metrics import objective
 from services.metrics.catalogue import COUNTED
-from services.metrics.objective import PERIOD, Budget, Burn
+from services.metrics.objective import Budget
 from state.engine.source import Source, SourceUnavailable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["PERIOD", "PRESETS", "Budget", "Burn", "Limits", "MetricHistory", "Metrics", "Span", "Wanted", "span_of"]
 
 T = TypeVar("T")
 TTL_SECONDS = ((timedelta(hours=1), 5.0), (timedelta(days=1), 20.0))
