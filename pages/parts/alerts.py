@@ -11,7 +11,7 @@ import streamlit as st
 from pages.parts import access, actions, frame, labels, overlay
 from pages.parts.dialogs import form
 from pages.parts.widgets import clock, empty, paging
-from services.alerting.labels import Matcher, exactly
+from services.alerting.labels import Matcher
 from services.console.alerts import (
     HISTORY_PAGE,
     AlertRow,
@@ -200,7 +200,7 @@ def _silence(alert: Alert, page: AlertsPage, key: str) -> None:
         f"**{labels.plain(alert.name)}** · Nothing is sent about alerts with all of these labels until the end. "
         "They are still evaluated and shown; the silence ends by itself."
     )
-    every = exactly(alert.labels)
+    every = Matcher.all_of(alert.labels)
     chosen = st.multiselect(
         "Labels that must be equal",
         [str(matcher) for matcher in every],

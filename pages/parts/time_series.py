@@ -13,7 +13,6 @@ import pyarrow as pa
 import streamlit as st
 
 from pages.parts import charts
-from services.breakers.overview import interruptions
 from services.metrics.trends import BIN, Trends
 
 S = TypeVar("S")
@@ -106,7 +105,7 @@ def _orders_per_minute(trends: Trends) -> TimeSeries:
         start=bins[0][0],
         end=bins[-1][0] + BIN,
         step=BIN,
-        bands=interruptions(trends.bands),
+        bands=trends.interruptions,
         band_label="breaker opened",
     )
 

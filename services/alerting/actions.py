@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.alerting.labels import Matcher, exactly, fit, matchers_of
+from services.alerting.labels import Matcher, fit, matchers_of
 from services.alerting.state_machine import event_of
 from services.domain.dates import day_and_month
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
@@ -65,7 +65,7 @@ class AlertActions:
         """Silence all alerts that have the labels of this alert. Raises NotFound."""
         alert = await self._database.read(lambda c: _found(c, alert_id))
         return await self.silence(
-            exactly(alert.labels), ends_in=ends_in, reason=reason, actor=actor, action_id=action_id
+            Matcher.all_of(alert.labels), ends_in=ends_in, reason=reason, actor=actor, action_id=action_id
         )
 
     async def silence(

@@ -30,6 +30,11 @@ class Matcher:
     value: str
     is_equal: bool = True
 
+    @classmethod
+    def all_of(cls, labels: Mapping[str, str]) -> tuple[Matcher, ...]:
+        """Matchers that match the alerts with all of these labels."""
+        return tuple(cls(name, value) for name, value in sorted(labels.items()))
+
     def fits(self, labels: Mapping[str, str]) -> bool:
         return (labels.get(self.name, "") == self.value) is self.is_equal
 
@@ -50,11 +55,6 @@ def _matcher(wire: Mapping[str, Any]) -> Matcher:
     if wire.get("name") is None or wire.get("value") is None:
         return Matcher("unreadable", "an unreadable matcher")
     return Matcher(str(wire["name"]), str(wire["value"]), bool(wire.get("isEqual", True)))
-
-
-def exactly(labels: Mapping[str, str]) -> tuple[Matcher, ...]:
-    """Matchers that match the alerts with all of these labels."""
-    return tuple(Matcher(name, value) for name, value in sorted(labels.items()))
 
 
 def fit(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:

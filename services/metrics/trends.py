@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from services.breakers.overview import Band
+from services.breakers.overview import Band, interruptions
 from services.domain.call_attempts import InventoryCall
 from services.metrics.catalogue import (
     BUSINESS_RATE,
@@ -71,6 +71,11 @@ class Trends:
     bands: tuple[Band, ...]
     failures: Mapping[str, int] = field(default_factory=dict)
     """Orders that failed because of inventory within the window, by reason."""
+
+    @property
+    def interruptions(self) -> list[tuple[datetime, datetime]]:
+        """The intervals in which a breaker was not closed."""
+        return interruptions(self.bands)
 
 
 BINNED_METRICS = (SUCCESS_RATE, BUSINESS_RATE, LATENCY[0.95], ORDERS_BY_STATUS)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.alerting import webhook
-from services.alerting.labels import exactly, fingerprint
+from services.alerting.labels import Matcher, fingerprint
 from services.alerting.rules import rules
 from services.alerting.state_machine import annotations_of, event_of
 from services.base.settings import Settings
@@ -69,7 +69,7 @@ def fill(connection: Any, now: datetime) -> None:
         alerts.put(connection, one)
     reason = "replayed at noon, known case"
     ends_at = now + timedelta(minutes=41)
-    matchers = [matcher.wire() for matcher in exactly(dead_letters.labels)]
+    matchers = [matcher.wire() for matcher in Matcher.all_of(dead_letters.labels)]
     made = Silence(SILENCE, matchers, reason, "ben@example.com", now - timedelta(minutes=19), ends_at)
     silences.add(connection, made)
     _history(connection, now, was, over, standing, f"{reason} (until {ends_at:%d %b %H:%M} UTC)")

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from streamlit.testing.v1 import AppTest
 
-from services.alerting.labels import exactly
+from services.alerting.labels import Matcher
 from services.console.alerts import would_silence
 from services.console.facade import console
 from state import alerts, leases
@@ -104,7 +104,7 @@ def test_a_silence_without_a_reason_is_not_stored(busy: Database, show: Show) ->
 def test_fewer_labels_silence_more_and_none_silence_nothing(busy: Database) -> None:
     page = console().alerts.page().value
     assert page is not None
-    every = exactly(seed_alerts.breaker_open(NOON).labels)
+    every = Matcher.all_of(seed_alerts.breaker_open(NOON).labels)
     assert [alert.alert_id for alert in would_silence(every, page)] == [OPEN_ID]
     severity = [matcher for matcher in every if matcher.name == "severity"]
     assert {alert.alert_id for alert in would_silence(severity, page)} == {OPEN_ID, LOW_ID}

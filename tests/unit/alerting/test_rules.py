@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.alerting.labels import Matcher, exactly, fingerprint, fit, matchers_of
+from services.alerting.labels import Matcher, fingerprint, fit, matchers_of
 from services.alerting.prometheus import duration, table
 from services.alerting.rules import rules
 from services.base.settings import Settings
@@ -96,13 +96,13 @@ def test_the_fingerprint_depends_on_names_and_values_and_not_on_their_order():
 
 def test_matchers_pick_by_value_and_an_absent_label_is_empty():
     labels = {"alertname": "A", "breaker": "x"}
-    assert fit(exactly(labels), labels)
-    assert not fit(exactly(labels), {"alertname": "A"})
+    assert fit(Matcher.all_of(labels), labels)
+    assert not fit(Matcher.all_of(labels), {"alertname": "A"})
     assert fit([Matcher("alertname", "A"), Matcher("breaker", "y", is_equal=False)], labels)
     assert fit([Matcher("team", "")], labels)
 
 
 def test_matchers_are_written_as_alertmanager_writes_them():
-    made = exactly({"alertname": "A"})
+    made = Matcher.all_of({"alertname": "A"})
     assert [m.wire() for m in made] == [{"name": "alertname", "value": "A", "isRegex": False, "isEqual": True}]
     assert matchers_of(m.wire() for m in made) == made
