@@ -55,7 +55,7 @@ def _breaker(
         with window:
             _windows(breaker)
         if asked and asked.kind in ("set_override", "end_override"):
-            st.markdown(f":small[{actions.summary(asked)}]")
+            actions.draw(asked)
 
 
 def _standing(breaker: Breaker, override: BreakerOverride | None) -> str:

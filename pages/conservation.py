@@ -30,8 +30,7 @@ def differences() -> None:
 
 
 def _summary(page: ConservationPage) -> str:
-    found = page.count
-    return f"{page.compared:,} comparisons, {found:,} {'difference' if found == 1 else 'differences'}"
+    return f"{page.compared:,} comparisons, {labels.count(page.count, 'difference')}"
 
 
 def _nothing(page: ConservationPage) -> None:
@@ -51,24 +50,21 @@ def _row(row: DifferenceRow, *, grey: bool) -> None:
             st.markdown(f":small[known {clock.ago(known.first_seen_at, console().now())}]", width="content")
             _button(row)
         st.caption(f"{labels.sentence(known.detail)} Offered: {COMPENSATIONS.get(known.kind, 'nothing')}")
-        if row.command:
-            st.markdown(f":small[{actions.summary(row.command)}]")
+        actions.draw(row.command)
 
 
 def _button(row: DifferenceRow) -> None:
     known = row.difference
-    reason = access.write_block()
+    reason = None
     if known.state != "OPEN":
-        reason = "It is settled once both sides agree, or once the case that was opened is closed."
+        reason = (
+            "It is settled once our record and the other services agree, or once the case that was opened is closed."
+        )
     elif actions.is_waiting(row.command):
         reason = "A command on this difference is under way."
     with st.container(horizontal=True, horizontal_alignment="right"):
-        if st.button(
-            "Compensate",
-            key=f"compensate_{known.order_id}_{known.kind}",
-            disabled=reason is not None,
-            help=reason or COMPENSATIONS.get(known.kind),
-        ):
+        key = f"compensate_{known.order_id}_{known.kind}"
+        if access.button("Compensate", key, refused=reason, hint=COMPENSATIONS.get(known.kind)):
             dialogs.compensate(known)
 
 

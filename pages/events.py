@@ -88,7 +88,7 @@ def _relay() -> tuple[str, str]:
     if not all(delivery.connected.values()):
         return "Disconnected", "no connection to NATS: events wait in the outbox"
     if delivery.relay_problems:
-        return "Refused" if delivery.is_refused else "Held up", labels.plain(
+        return "Refused" if delivery.is_refused else "Failing", labels.plain(
             next(iter(delivery.relay_problems.values()))
         )
     return "Publishing", f"connected: {len(delivery.connected)} of {len(delivery.connected)}"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Literal
 
 import streamlit as st
 
-from pages.parts import address, frame, incidents, labels
-from pages.parts.widgets import clock, empty, list_filters, orders, paging
+from pages.parts import address, frame, incidents, labels, listing
+from pages.parts.widgets import clock, list_filters, orders, paging
 from services.console.facade import console
-from services.console.orders import COUNT_LIMIT, OrderFilter, OrderRow, OrdersPage
-from services.domain.orders.model import InventoryStatus, OrderStatus, PaymentStatus
+from services.console.orders import OrderFilter, OrderRow
+from services.console.paging import Paged
 
 TIMES = {
     "hour": ("Last hour", timedelta(hours=1)),
@@ -20,73 +20,68 @@ TIMES = {
     "week": ("Last week", timedelta(weeks=1)),
 }
 NAME = "orders"
-FILTER_KEYS = ("q", "status", "inventory", "payment", "time", "flagged")
+FILTER_KEYS = ("q", "status", "payment", "time", "flagged")
+INVENTORY = "inventory"
+"""Key and parameter of a filter that is not bound: the address has the statuses themselves, not their labels."""
+
+
+def _newest() -> None:
+    paging.reset(NAME)
 
 
 def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.text_input(
-            "Search",
-            key="q",
-            type="search",
-            placeholder="Order, user or product id",
-            bind="query-params",
-            width=260,
-            max_chars=128,
-            icon=":material/search:",
-            on_change=_newest,
-        )
-        _states("Status", "status", tuple(OrderStatus), labels.ORDER, "Every status")
-        _states("Inventory", "inventory", tuple(InventoryStatus), labels.INVENTORY, "Every inventory status")
-        _states("Payment", "payment", tuple(PaymentStatus), labels.PAYMENT, "Every payment status")
-        st.selectbox(
-            "Created",
-            list(TIMES),
-            index=None,
-            key="time",
-            placeholder="Any time",
-            format_func=lambda name: TIMES[name][0],
-            bind="query-params",
-            width=list_filters.HALF,
-            on_change=_newest,
-        )
+        listing.search("Search", "q", "Order, user or product id", _newest, width=260)
+        _statuses("Status", "status", labels.ORDER, "Every status")
+        _inventory_statuses()
+        _statuses("Payment", "payment", labels.PAYMENT, "Every payment status")
+        listing.choice("Created", "time", list(TIMES), "Any time", _newest, name=lambda time: TIMES[time][0])
         st.toggle("Flagged only", key="flagged", bind="query-params", on_change=_newest)
         list_filters.search_button("q", "Order, user or product id", _clear)
-        said = _said()
+        chosen = _chosen()
         list_filters.csv(
-            "orders", lambda: console().orders.csv(_wanted(said)), key="orders_csv", what="The orders that match"
+            "orders", lambda: console().orders.csv(_wanted(chosen)), key="orders_csv", what="The orders that match"
         )
-    _between()
-    _incident()
+    since, until = chosen["between"]
+    if since or until:
+        ends = " to ".join(clock.at(end, console().now()) if end else "" for end in (since, until))
+        listing.tag(f"Created {ends}", "schedule", _drop_between, "Any time", "drop_between")
+    if chosen["incident"]:
+        affected = f"Affected {incidents.name(chosen['incident'], console().now())}"
+        listing.tag(affected, "troubleshoot", _drop_incident, "All orders", "drop_incident", "red")
 
 
-def _states(label: str, key: str, states: Sequence[str], table: dict[str, labels.Word], every: str) -> None:
+def _statuses(
+    label: str,
+    key: str,
+    table: Mapping[str, labels.Word],
+    every: str,
+    bind: Literal["query-params"] | None = "query-params",
+    changed: Callable[[], None] = _newest,
+) -> None:
     st.multiselect(
         label,
-        list(states),
+        list(table),
         key=key,
         placeholder=every,
-        format_func=lambda state: labels.word(table, state).text,
-        bind="query-params",
+        format_func=lambda status: labels.word(table, status).text,
+        bind=bind,
         width=list_filters.HALF,
-        on_change=_newest,
+        on_change=changed,
     )
 
 
-def _between() -> None:
-    """Draw the time interval in the address, which a link from another page sets, and a button that removes it."""
-    since, until = _stretch()
-    if since is None and until is None:
-        return
-    now = console().now()
-    ends = [clock.at(moment, now) if moment else "" for moment in (since, until)]
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.badge(f"Created {' to '.join(ends)}", icon=":material/schedule:", color="blue")
-        st.button("Any time", key="drop_between", type="tertiary", icon=":material/close:", on_click=_drop_between)
+def _inventory_statuses() -> None:
+    # The address decides, also after a step back.
+    asked = address.get(INVENTORY).split(",")
+    st.session_state[INVENTORY] = [status for status in labels.INVENTORY if status in asked]
+    every = "Every inventory status"
+    _statuses("Inventory", INVENTORY, labels.INVENTORY, every, None, _inventory_changed)
 
 
-def _stretch() -> tuple[datetime | None, datetime | None]:
-    return clock.given(address.get("from")), clock.given(address.get("to"))
+def _inventory_changed() -> None:
+    address.put(INVENTORY, ",".join(st.session_state[INVENTORY]))
+    _newest()
 
 
 def _drop_between() -> None:
@@ -94,111 +89,67 @@ def _drop_between() -> None:
     _newest()
 
 
-def _incident() -> None:
-    """Draw the incident in the address and a button that removes it. The list then has only its affected orders."""
-    interval = incidents.picked()
-    if interval is None:
-        return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.badge(f"Affected {incidents.name(interval, console().now())}", icon=":material/troubleshoot:", color="red")
-        st.button("All orders", key="drop_incident", type="tertiary", icon=":material/close:", on_click=_drop_incident)
-
-
 def _drop_incident() -> None:
     address.drop(incidents.PARAMETER)
     _newest()
 
 
-def _newest() -> None:
-    paging.reset(NAME)
-
-
 def _clear() -> None:
-    st.session_state.update({"q": "", "status": [], "inventory": [], "payment": [], "time": None, "flagged": False})
-    _drop_between()
-    _drop_incident()
+    st.session_state.update({"q": "", "status": [], INVENTORY: [], "payment": [], "time": None, "flagged": False})
+    address.drop(INVENTORY, "from", "to", incidents.PARAMETER)
+    _newest()
 
 
-def _said() -> dict[str, Any]:
+def _chosen() -> dict[str, Any]:
     """The values of the filters and of the address."""
-    values = {key: st.session_state.get(key) for key in FILTER_KEYS}
-    return values | {"between": _stretch(), "incident": incidents.picked()}
+    values = {key: st.session_state.get(key) for key in (*FILTER_KEYS, INVENTORY)}
+    between = clock.given(address.get("from")), clock.given(address.get("to"))
+    return values | {"between": between, "incident": incidents.picked()}
 
 
-def _wanted(said: Mapping[str, Any]) -> OrderFilter:
-    """The order filter; a relative time begins at a full minute, so that all viewers share one reading."""
-    since, until = said["between"]
-    if time := said["time"]:
-        since = console().now().replace(second=0, microsecond=0) - TIMES[time][1]
+def _wanted(chosen: Mapping[str, Any]) -> OrderFilter:
+    since, until = chosen["between"]
     return OrderFilter(
-        text=labels.typed(said["q"]),
-        statuses=tuple(sorted(said["status"] or ())),
-        inventory_statuses=tuple(sorted(said["inventory"] or ())),
-        payment_statuses=tuple(sorted(said["payment"] or ())),
-        since=since,
+        text=labels.typed(chosen["q"]),
+        statuses=tuple(sorted(chosen["status"] or ())),
+        inventory_statuses=tuple(sorted(chosen[INVENTORY] or ())),
+        payment_statuses=tuple(sorted(chosen["payment"] or ())),
+        since=listing.since(TIMES, chosen["time"]) or since,
         until=until,
-        flagged=bool(said["flagged"]),
-        incident=said["incident"].window if said["incident"] else None,
+        flagged=bool(chosen["flagged"]),
+        incident=chosen["incident"].window if chosen["incident"] else None,
     )
 
 
 def found() -> None:
     """Draw one page of the matching orders."""
-    said = _said()
-    wanted = _wanted(said)
-    reading = console().orders.page(wanted, paging.place(NAME))
-    page = reading.value
-    if page is None:
-        empty.no_source(reading)
-        return
-    # The key has the values of the filters: a relative time becomes a new instant, but the list stays the same.
-    window = paging.window(NAME, said, page.rows, lambda row: row.order.order_id)
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        frame.as_of(reading, _summary(page, wanted))
-        paging.pause_button(NAME, window)
-    if not window.rows:
-        _nothing(wanted)
-    else:
-        marks = paging.link_parameters(NAME, page.rows)
-        with st.container(border=True, gap="small"):
-            for order_id, row in window.rows.items():
-                _row(row, marks, gone=order_id in window.gone, grey=bool(reading.problem))
-    paging.page_buttons(NAME, window)
+    chosen = _chosen()
+    wanted = _wanted(chosen)
+    is_filtered = not wanted.is_empty
+    listing.draw(
+        NAME,
+        console().orders.page(wanted, paging.place(NAME)),
+        # The filters as chosen: a relative time becomes a new instant, but the list stays the same.
+        chosen,
+        lambda row: row.order.order_id,
+        _row,
+        summary=lambda page: listing.matches(page, "order", is_filtered=is_filtered),
+        nothing=lambda: listing.nothing("order", "No order has been placed yet.", _clear, is_filtered=is_filtered),
+    )
 
 
-def _summary(page: OrdersPage, wanted: OrderFilter) -> str:
-    count = f"{COUNT_LIMIT:,} or more" if page.is_count_capped else f"{page.count:,}"
-    one = page.count == 1
-    match = "" if wanted.is_empty else " matches" if one else " match"
-    return f"{count} {'order' if one else 'orders'}{match}"
-
-
-def _nothing(wanted: OrderFilter) -> None:
-    if wanted.is_empty:
-        empty.no_data_yet("No order has been placed yet.")
-    else:
-        empty.nothing_matches("No order matches. Ids are searched as a whole, not in part.", _clear)
-
-
-def _row(row: OrderRow, marks: Mapping[str, str], *, gone: bool, grey: bool) -> None:
+def _row(row: OrderRow, page: Paged[OrderRow], *, gone: bool, grey: bool) -> None:
     order = row.order
-    now = console().now()
-    grey = grey or gone
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"row_{order.order_id}"):
-        orders.link(order.order_id, marks=marks)
+        orders.link(order.order_id, marks=paging.link_parameters(NAME, page))
         st.markdown(labels.badge(labels.ORDER, order.status, grey=grey), width=148)
         st.markdown(labels.badge(labels.INVENTORY, order.inventory_status, grey=grey), width=168)
+        star = " · :material/star: high priority" * order.is_high_priority
+        flag = " · :material/flag: flagged" * bool(row.open_reviews)
         st.caption(
-            f"{orders.short(order.user_id)} · {orders.units(order)}{_flags(row)}{labels.GONE if gone else ''}",
-            width="stretch",
+            f"{orders.short(order.user_id)} · {orders.units(order)}{star}{flag}{labels.GONE * gone}", width="stretch"
         )
-        st.caption(clock.both(order.created_at, now), width="content")
-
-
-def _flags(row: OrderRow) -> str:
-    star = " · :material/star: high priority" if row.order.is_high_priority else ""
-    flag = " · :material/flag: flagged" if row.open_reviews else ""
-    return star + flag
+        st.caption(clock.both(order.created_at, console().now()), width="content")
 
 
 frame.page("Orders", found, fixed=filters, filter_keys=FILTER_KEYS)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
 
-from pages.parts import actions, address, bulk_jobs, frame, labels, retries, selection
+from pages.parts import actions, address, bulk, bulk_jobs, frame, labels, listing, retries, selection
 from pages.parts import release_job as work
 from pages.parts.widgets import empty, list_filters, paging
-from pages.parts.worklist import matching, release_list
-from pages.parts.worklist.matching import MatchingAction
-from services.console.bulk import BulkRequest
+from pages.parts.worklist import release_list
 from services.console.facade import console
 from services.console.releases import ReleasesPage, narrows_nothing
 from services.domain.bulk import MAX_ITEMS, BulkAction
@@ -38,26 +36,8 @@ def filters() -> None:
             bind="query-params",
             on_change=_first_page,
         )
-        st.text_input(
-            "Order",
-            key="find",
-            bind="query-params",
-            placeholder="Order id",
-            icon=":material/search:",
-            type="search",
-            max_chars=128,
-            width=280,
-            on_change=_first_page,
-        )
-        st.selectbox(
-            "Sort",
-            list(SORTS),
-            format_func=SORT_NAMES.__getitem__,
-            key="release_sort",
-            bind="query-params",
-            width=220,
-            on_change=_first_page,
-        )
+        listing.search("Order", "find", "Order id", _first_page, width=280)
+        listing.choice("Sort", "release_sort", SORTS, None, _first_page, name=SORT_NAMES.__getitem__, width=220)
         list_filters.search_button("find", "Order id", _clear)
 
 
@@ -86,7 +66,7 @@ def _in_words(wanted: ReleaseFilter) -> str:
 
 def everything() -> None:
     """Draw running bulk jobs first, so that a second one for the same jobs is not started by mistake."""
-    if not work.asked_for():
+    if not work.AREA.opened():
         actions.flash()
     retries.notice()
     bulk_jobs.unended(BULK_ACTIONS)
@@ -105,7 +85,7 @@ def jobs() -> None:
     release_list.causes(reading.value, wanted.cause, _choose, grey=bool(reading.problem))
     place = f"{wanted}/{sort}/{page}"
     fresh = {row.release.order_id: row for row in reading.value.rows}
-    shown = selection.hold(NAME, place, fresh)
+    shown = selection.keep(NAME, place, fresh)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         frame.as_of(reading, _summary(reading.value))
         selection.show_new(NAME, place, fresh, shown)
@@ -125,46 +105,37 @@ def _summary(page: ReleasesPage) -> str:
 
 
 def _nothing(wanted: ReleaseFilter, page: ReleasesPage) -> None:
-    by_state = wanted.cause is None and wanted.order_id is None
-    if (
-        by_state
-        and ReleaseState.DONE not in wanted.states
-        and not any(page.counts.get(state) for state in wanted.states)
-    ):
+    is_unfinished = wanted.cause is None and wanted.order_id is None and ReleaseState.DONE not in wanted.states
+    if is_unfinished and not any(page.counts.get(state) for state in wanted.states):
         empty.nothing_wrong("Nothing waits to be released.")
     else:
         empty.nothing_matches("No job matches.", _clear)
 
 
-def _choose(cause: str | None) -> None:
+def _choose(cause: str) -> None:
     _first_page()
-    if cause is None:
-        address.drop(CAUSE)
-    else:
-        address.put(CAUSE, cause)
+    address.put(CAUSE, cause)
 
 
 def _all_matching(page: ReleasesPage, wanted: ReleaseFilter) -> None:
     if not page.matching:
         return
-
-    def freeze(bulk_action: BulkAction) -> Callable[[], BulkRequest]:
-        return lambda: console().releases.freeze(bulk_action, wanted, _in_words(wanted))
-
+    freeze, words = console().releases.freeze, _in_words(wanted)
     retry = f"{'Queue' if retries.is_shut() else 'Retry'} {_of(page.matching)}"
-    choices = [MatchingAction("retry_matching", retry, freeze(BulkAction.RETRY_RELEASE), type="secondary")]
+    retry_all = partial(freeze, BulkAction.RETRY_RELEASE, wanted, words)
+    choices = [bulk.MatchingAction("retry_matching", retry, retry_all, type="secondary")]
     if page.failed:
         choices.append(
-            MatchingAction(
+            bulk.MatchingAction(
                 "mark_matching",
                 f"Mark released {_of(page.failed)}",
-                freeze(BulkAction.MARK_RELEASED),
+                partial(freeze, BulkAction.MARK_RELEASED, wanted, words),
                 help="With proof; only failed jobs.",
                 icon=":material/verified:",
             )
         )
     hint = "Choose a cause, a state or an order first: everything at once is not offered."
-    matching.bar(choices, narrow_first=hint if narrows_nothing(wanted) else None)
+    bulk.matching_bar(choices, narrow_first=hint if narrows_nothing(wanted) else None)
 
 
 def _of(number: int) -> str:
@@ -174,5 +145,4 @@ def _of(number: int) -> str:
 
 
 frame.page("Releases", everything, fixed=filters, filter_keys=FILTER_KEYS)
-if opened := work.asked_for():
-    work.drawer(opened)
+work.AREA.draw(work.work_area)

@@ -5,16 +5,14 @@ Deep link of one case: ``/reviews?case=ID``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
 
-from pages.parts import access, actions, bulk_jobs, frame, names, retries, selection
+from pages.parts import access, actions, bulk, bulk_jobs, frame, listing, names, retries, selection
 from pages.parts import review_case as work
 from pages.parts.widgets import empty, paging
-from pages.parts.worklist import matching, review_filters, review_list
-from pages.parts.worklist.matching import MatchingAction
-from services.console.bulk import BulkRequest
+from pages.parts.worklist import review_filters, review_list
 from services.console.facade import console
 from services.console.paging import PAGE_SIZE
 from services.console.reviews import QueuePage, narrows_nothing
@@ -27,15 +25,12 @@ NAME = "review"
 
 
 def _next_button() -> None:
-    reason = access.write_block()
-    st.button(
+    access.button(
         "Next unclaimed",
-        key="next_unclaimed",
-        icon=":material/skip_next:",
+        "next_unclaimed",
+        icon="skip_next",
         shortcut="N",
-        disabled=reason is not None,
-        help=reason
-        or "Claims the most urgent case that matches and opens it: the reservation that ends first, then priority.",
+        hint="Claims the most urgent case that matches and opens it: the reservation that ends first, then priority.",
         on_click=_next,
         args=(review_filters.wanted(),),
     )
@@ -51,13 +46,13 @@ def queue() -> None:
     """Draw one page of cases with their actions, and the causes and products of all matching cases."""
     if st.session_state.pop(review_filters.WHOLE_PAGE, False):
         st.rerun()
-    if not work.asked_for():
+    if not work.AREA.opened():
         actions.flash()
     wanted, page = review_filters.wanted(), paging.number("review_page")
     reading = console().reviews.queue(wanted, page=page)
     place = f"{wanted}/{page}"
     fresh = {case.review.review_id: case for case in reading.value.cases} if reading.value else {}
-    shown = selection.hold(NAME, place, fresh)
+    shown = selection.keep(NAME, place, fresh)
     # The button is above all conditional parts, so that its key works in every state of the page.
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         frame.as_of(reading, _summary(reading.value, wanted.state) if reading.value else "")
@@ -85,20 +80,17 @@ def queue() -> None:
 
 
 def _all_matching(page: QueuePage, wanted: CaseFilter) -> None:
-    def freeze(action: ReviewAction) -> Callable[[], BulkRequest]:
-        return lambda: console().reviews.freeze(action, wanted, review_filters.in_words(wanted))
-
     choices = [
-        MatchingAction(
+        bulk.MatchingAction(
             f"matching_{action}",
             retries.counted(names.ACTIONS[action], _of(number, page.count), page.calls.get(action)),
-            freeze(action),
+            partial(console().reviews.freeze, action, wanted, review_filters.in_words(wanted)),
         )
         for action in ReviewAction
         if (number := page.allowing.get(action, 0))
     ]
     hint = "Choose a cause, a product or another filter first: everything at once is not offered."
-    matching.bar(choices, narrow_first=hint if narrows_nothing(wanted) else None)
+    bulk.matching_bar(choices, narrow_first=hint if narrows_nothing(wanted) else None)
 
 
 def _of(number: int, matching: int) -> str:
@@ -113,14 +105,12 @@ def _summary(page: QueuePage, state: str) -> str:
 
 
 def _nothing(wanted: CaseFilter) -> None:
-    if not narrows_nothing(wanted):
-        empty.nothing_matches("No case matches. Ids are searched as a whole, not in part.", review_filters.clear)
-    elif wanted.state == ReviewState.OPEN:
+    is_filtered = not narrows_nothing(wanted)
+    if wanted.state == ReviewState.OPEN and not is_filtered:
         empty.nothing_wrong("Nothing waits for a person.")
     else:
-        empty.no_data_yet("No case has been resolved yet.")
+        listing.nothing("case", "No case has been resolved yet.", review_filters.clear, is_filtered=is_filtered)
 
 
 frame.page("Manual review", queue, fixed=review_filters.draw, filter_keys=review_filters.FILTER_KEYS)
-if opened := work.asked_for():
-    work.drawer(opened)
+work.AREA.draw(work.work_area)

@@ -36,13 +36,13 @@ def everything() -> None:
         _active(page.active, last, grey=bool(reading.problem))
     _offers(page)
     for command in page.commands[:2]:
-        st.markdown(f":small[{actions.summary(command)}]")
+        actions.draw(command)
     left, right = st.columns([3, 2])
     with left:
         _past(page)
     with right:
         _traffic(page)
-    sandbox.draw_stock(page.shelves, grey=bool(reading.problem))
+    sandbox.draw_stock(page.stock, grey=bool(reading.problem))
 
 
 def _one(drill_id: str) -> None:

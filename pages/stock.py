@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import frame, labels, names
+from pages.parts import frame, labels, listing, names
 from pages.parts.widgets import clock, empty, list_filters, paging
 from services.console.facade import console
+from services.console.paging import Paged
 from services.console.stock import StockPage, StockRow
 
 NAME = "stock"
 FILTER_KEYS = ("level", "product")
 
 
+def _newest() -> None:
+    paging.reset(NAME)
+
+
 def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control(
-            "Level", list(console().stock.LEVELS), key="level", bind="query-params",
-            format_func=lambda level: labels.word(labels.STOCK, level).text, on_change=paging.reset, args=(NAME,),
-        )  # fmt: skip
-        st.text_input(
-            "Product", key="product", type="search", placeholder="Product id", bind="query-params", width=300,
-            max_chars=128, icon=":material/search:", on_change=paging.reset, args=(NAME,),
-        )  # fmt: skip
+            "Level",
+            list(console().stock.LEVELS),
+            key="level",
+            bind="query-params",
+            format_func=lambda level: labels.word(labels.STOCK, level).text,
+            on_change=_newest,
+        )
+        listing.search("Product", "product", "Product id", _newest, width=300)
         list_filters.search_button("product", "Product id", _clear)
         wanted = _wanted()
         list_filters.csv(
@@ -39,28 +45,21 @@ def _wanted() -> dict[str, str | None]:
 
 def _clear() -> None:
     st.session_state.update({"level": None, "product": ""})
-    paging.reset(NAME)
+    _newest()
 
 
 def variants() -> None:
     wanted = _wanted()
-    reading = console().stock.page(**wanted, place=paging.place(NAME))
-    page = reading.value
-    if page is None:
-        empty.no_source(reading)
-        return
-    window = paging.window(NAME, wanted, page.rows, _id)
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        frame.as_of(reading, f"{page.out:,} out of stock, {page.low:,} low")
-        paging.pause_button(NAME, window)
-    _waiting(page)
-    if window.rows:
-        with st.container(border=True, gap="xsmall"):
-            for row_id, row in window.rows.items():
-                _row(row, gone=row_id in window.gone, grey=bool(reading.problem))
-    else:
-        _nothing(wanted)
-    paging.page_buttons(NAME, window)
+    listing.draw(
+        NAME,
+        console().stock.page(**wanted, place=paging.place(NAME)),
+        wanted,
+        _id,
+        _row,
+        summary=lambda page: f"{page.out:,} out of stock, {page.low:,} low",
+        nothing=lambda: _nothing(wanted),
+        above=_waiting,
+    )
 
 
 def _id(row: StockRow) -> str:
@@ -90,7 +89,7 @@ def _waiting(page: StockPage) -> None:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.markdown(f"{labels.plain(product_id)} {labels.plain(variant_id)}", width="stretch")
                 st.caption(
-                    f"{count:,} {'order' if count == 1 else 'orders'}, {units:,} {'unit' if units == 1 else 'units'}",
+                    f"{labels.count(count, 'order')}, {labels.count(units, 'unit')}",
                     width="content",
                 )
                 _orders_of(product_id)
@@ -103,11 +102,11 @@ def _orders_of(product_id: str) -> None:
     )  # fmt: skip
 
 
-def _row(row: StockRow, *, gone: bool, grey: bool) -> None:
+def _row(row: StockRow, _: Paged[StockRow], *, gone: bool, grey: bool) -> None:
     product, now = row.product, console().now()
     with st.container(key=f"sku_{_id(row)}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(labels.badge(labels.STOCK, product.level, grey=grey or gone), width=130)
+            st.markdown(labels.badge(labels.STOCK, product.level, grey=grey), width=130)
             st.markdown(f"{labels.plain(product.product_id)} {labels.plain(product.variant_id)}", width="stretch")
             if row.waiting:
                 st.markdown(f":orange-badge[:material/hourglass_top: {row.waiting:,} waiting]", width="content")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from services.console.facade import console
@@ -57,6 +59,25 @@ def write_block() -> str | None:
     """Why no command can be stored right now; None if one can."""
     problem = console().status.live().problem
     return f"{problem} Nothing can be stored." if problem else why_not_act()
+
+
+def button(
+    label: str,
+    key: str,
+    *,
+    refused: str | None = None,
+    hint: str | None = None,
+    icon: str | None = None,
+    **options: Any,
+) -> bool:
+    """Draw a button that leads to a command; ``options`` are those of ``st.button``.
+
+    Its help is ``hint``. While no command can be stored, or if ``refused`` is a reason, it is disabled and its help is
+    the reason.
+    """
+    reason = write_block() or refused
+    symbol = f":material/{icon}:" if icon else None
+    return st.button(label, key=key, icon=symbol, disabled=reason is not None, help=reason or hint, **options)
 
 
 def refusal() -> None:

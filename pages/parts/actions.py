@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import streamlit as st
 
@@ -18,17 +19,19 @@ from state.engine.source import SourceUnavailable
 FLASH = "flash"
 
 
-def store(*stores: Callable[[str], Command]) -> bool:
-    """Callback: store commands on behalf of the actor. Returns False if a command could not be stored."""
-    actor = access.actor()
+def stored(command: Command) -> str:
+    """The message after a click that has stored a command."""
+    return f"{names.KINDS.get(command.kind, 'Command')}: stored"
+
+
+def store(store: Callable[[str], Any], message: Callable[[Any], str] = stored) -> bool:
+    """Callback: store a command on behalf of the actor. Returns False if it could not be stored."""
     try:
-        commands = [store(actor) for store in stores]
+        result = store(access.actor())
     except (SourceUnavailable, NotPermitted) as error:
         st.session_state[FLASH] = (f"Not stored: {error}", ":material/error:")
         return False
-    what = names.KINDS.get(commands[0].kind, "Command") if commands else "Nothing"
-    count = f" x {len(commands)}" if len(commands) > 1 else ""
-    st.session_state[FLASH] = (f"{what}{count}: stored", ":material/schedule:")
+    st.session_state[FLASH] = (message(result), ":material/schedule:")
     return True
 
 
@@ -50,6 +53,11 @@ def is_waiting(command: Command | None) -> bool:
     return command is not None and command.is_unfinished
 
 
+def if_waiting(command: Command | None, reason: str) -> str | None:
+    """The reason why a button is disabled while the target's command is stored or running; None otherwise."""
+    return reason if is_waiting(command) else None
+
+
 def can_undo(command: Command | None) -> bool:
     """True when no worker has run the command yet and a person may undo it."""
     if command is None or command.state != CommandState.STORED or command.undo_until is None:
@@ -68,17 +76,23 @@ def undo(command: Command) -> None:
     st.session_state[FLASH] = ("Taken back: nothing was done", ":material/undo:") if taken else late
 
 
-def undo_button(command: Command, *, key: str) -> None:
-    """The undo button with the time that is left."""
+def draw(command: Command | None, undo_key: str | None = None) -> None:
+    """Draw a command, if any, with its outcome, and with ``undo_key`` the button that withdraws it."""
+    if command is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f":small[{summary(command)}]", width="content")
+        if undo_key and can_undo(command):
+            _undo_button(command, undo_key)
+
+
+def _undo_button(command: Command, key: str) -> None:
     left = clock.span(command.undo_until - console().now()) if command.undo_until else ""
-    while_held = "queued" if command.is_queued else left
-    reason = access.write_block()
-    st.button(
-        f"Undo ({while_held})",
-        key=key,
-        icon=":material/undo:",
-        disabled=reason is not None,
-        help=reason or "Nothing has been done yet: this takes it back.",
+    access.button(
+        f"Undo ({'queued' if command.is_queued else left})",
+        key,
+        icon="undo",
+        hint="Nothing has been done yet: this takes it back.",
         on_click=undo,
         args=(command,),
     )

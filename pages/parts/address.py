@@ -43,12 +43,12 @@ def arrive(page: str) -> None:
 def get(name: str) -> str:
     """The value of a parameter; empty when the address has no such parameter."""
     _correct()
-    return _value(name) or ""
+    return st.query_params.get(name) or ""
 
 
 def put(name: str, value: str) -> None:
-    """Set a parameter."""
-    _change(name, value)
+    """Set a parameter, or remove it if the value is empty."""
+    _change(name, value or None)
 
 
 def drop(*names: str) -> None:
@@ -63,14 +63,9 @@ def every() -> dict[str, list[str]]:
     return {name: st.query_params.get_all(name) for name in st.query_params}
 
 
-def _value(name: str) -> str | None:
-    value = st.query_params.get(name)
-    return None if value is None else str(value)
-
-
 def _change(name: str, after: str | None) -> None:
     _correct()
-    now = _value(name)
+    now = st.query_params.get(name)
     if now == after:
         return
     changes = _changes()
@@ -101,7 +96,7 @@ def _correct() -> None:
         changes.clear()
         return
     for name, change in list(changes.items()):
-        value = _value(name)
+        value = st.query_params.get(name)
         if time.monotonic() - change.at > REMEMBERED_S or value not in {change.after, *change.before}:
             del changes[name]
         elif value != change.after:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from functools import partial
 
 import streamlit as st
 
 from pages.parts import access, actions, frame, labels, overlay
-from pages.parts.dialogs import form
+from pages.parts.dialogs import Form
 from pages.parts.widgets import clock, empty, paging
 from services.alerting.labels import Matcher
 from services.console.alerts import (
@@ -24,7 +23,6 @@ from services.console.alerts import (
 )
 from services.console.facade import console, new_key, same_sight_key
 from state.alerts import Alert, AlertEvent
-from state.commands import Command
 from state.notifications import Notification
 
 LASTS = {
@@ -113,8 +111,7 @@ def _said(row: AlertRow, *, grey: bool) -> None:
             f":{violet}-badge[:material/notifications_off: Silenced] for another {left} by "
             f"{labels.plain(silence.actor)}: {labels.plain(silence.reason)}"
         )
-    if row.command:
-        st.markdown(f":small[{actions.summary(row.command)}]")
+    actions.draw(row.command)
 
 
 def _runbook(row: AlertRow) -> None:
@@ -145,7 +142,7 @@ def _explained(row: AlertRow) -> None:
 def _buttons(row: AlertRow, page: AlertsPage) -> None:
     alert = row.alert
     block = access.write_block()
-    waiting = "A command on this alert is under way." if actions.is_waiting(row.command) else None
+    waiting = actions.if_waiting(row.command, "A command on this alert is under way.")
     not_ack = "It does not fire yet." if alert.state != "firing" else None
     not_ack = not_ack or ("It is acknowledged already." if alert.acknowledged_at else None)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -177,16 +174,13 @@ def _acknowledge(alert: Alert, key: str) -> None:
         f"**{labels.plain(alert.name)}** · Others see that you work on it until the alert ends. "
         "The pager gets a message when it ends, not before."
     )
-    form(
+    Form(
         key,
+        "Acknowledge",
+        lambda actor, note: console().alerts.acknowledge(alert, note, actor=actor, command_id=key),
         note="Note",
-        button="Acknowledge",
-        store=lambda note: [partial(_store_acknowledge, alert, note, key)],
-    )
-
-
-def _store_acknowledge(alert: Alert, note: str, key: str, actor: str) -> Command:
-    return console().alerts.acknowledge(alert, note, actor=actor, command_id=key)
+        required=False,
+    ).refreshing()
 
 
 def silence(alert: Alert, page: AlertsPage) -> None:
@@ -214,13 +208,14 @@ def _silence(alert: Alert, page: AlertsPage, key: str) -> None:
     if not matchers:
         st.error("Choose at least one label; a silence of everything would silence the next incident.")
         return
-    form(
+    length = LASTS[lasts or "1 hour"]
+    Form(
         key,
-        note="Reason",
-        required=True,
-        button="Silence",
-        store=lambda reason: [partial(_store_silence, alert, matchers, reason, LASTS[lasts or "1 hour"], key)],
-    )
+        "Silence",
+        lambda actor, reason: console().alerts.silence(
+            alert.alert_id, matchers, reason, length, actor=actor, command_id=key
+        ),
+    ).refreshing()
 
 
 def _preview(matchers: Sequence[Matcher], page: AlertsPage) -> None:
@@ -242,12 +237,6 @@ def _preview(matchers: Sequence[Matcher], page: AlertsPage) -> None:
 
 def _others(alert: Alert) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
-
-
-def _store_silence(
-    alert: Alert, matchers: Sequence[Matcher], reason: str, lasts: timedelta, key: str, actor: str
-) -> Command:
-    return console().alerts.silence(alert.alert_id, matchers, reason, lasts, actor=actor, command_id=key)
 
 
 def silences(page: AlertsPage, *, grey: bool) -> None:
@@ -355,16 +344,15 @@ def _silence_row(row: SilenceRow, *, grey: bool) -> None:
             names = ", ".join(labels.plain(str(matcher)) for matcher in row.matchers)
             badge = f":{'gray' if grey else 'violet'}-badge[:material/notifications_off: Silenced]"
             st.markdown(f"{badge} {names}")
-            held = f"{len(row.alerts)} held back now" if row.alerts else "nothing held back now"
+            silenced = f"silences {len(row.alerts) or 'nothing'} now"
             left = clock.span(silence.ends_at - now)
             st.caption(
-                f"ends in {left}, at {clock.at(silence.ends_at, now)} · {held} · {labels.plain(silence.actor)}: "
+                f"ends in {left}, at {clock.at(silence.ends_at, now)} · {silenced} · {labels.plain(silence.actor)}: "
                 f"{labels.plain(silence.reason)}"
             )
-            if row.command:
-                st.markdown(f":small[{actions.summary(row.command)}]")
+            actions.draw(row.command)
         block = access.write_block()
-        waiting = "It is being ended." if actions.is_waiting(row.command) else None
+        waiting = actions.if_waiting(row.command, "It is being ended.")
         st.button(
             "End now",
             key=f"end_{silence.silence_id}",

@@ -1,4 +1,4 @@
-"""The dialog of a bulk job: a preview of frozen items, and the form that starts the job.
+"""Starting a bulk job: buttons for all matching items, a preview of frozen items, and the form that starts the job.
 
 A page builds a BulkRequest from the ids and versions that it shows and calls ``open_preview``; see
 ``pages/releases.py``. Items that were not shown are never acted on.
@@ -6,20 +6,22 @@ A page builds a BulkRequest from the ids and versions that it shows and calls ``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import streamlit as st
 
-from pages.parts import access, actions, bulk_comparison, labels, names, overlay, retries, selection
+from pages.parts import access, bulk_comparison, labels, names, overlay, retries
+from pages.parts.dialogs import PROOF, Form
 from pages.parts.widgets import clock
-from services.console.bulk import BulkRequest, BulkTarget, narrowed
+from services.console.bulk import BulkRequest, BulkTarget, StartedJob, narrowed
 from services.console.facade import console, new_key
 from services.domain.bulk import BulkAction
 from services.domain.reviews import called_by
 from services.metrics.trends import RELEASE
 from state.engine.source import SourceUnavailable
 
-MAX_TEXT = 500
 EVERY = "1s"
 """Refresh interval of a preview, which refreshes even while the page behind it is paused."""
 
@@ -29,6 +31,54 @@ RAMP = (
     "Begins with 1, then 2, 5, 20 and the rest; each stage only when the one before is confirmed. It stops itself "
     "when a stage fails. What has changed by its turn is skipped."
 )
+
+
+@dataclass(frozen=True)
+class MatchingAction:
+    """A button that previews one action on all matching items."""
+
+    key: str
+    label: str
+    freeze: Callable[[], BulkRequest]
+    """Freezes the items that match now. Raises SourceUnavailable."""
+    help: str | None = None
+    icon: str = ":material/playlist_play:"
+    type: Literal["secondary", "tertiary"] = "tertiary"
+
+
+def matching_bar(choices: Sequence[MatchingAction], *, narrow_first: str | None) -> None:
+    """Draw the buttons. ``narrow_first`` disables them and is the hint to set a filter first."""
+    block = access.write_block()
+    hint = narrow_first if block is None and choices else None
+    block = block or hint
+    with st.container(horizontal=True, vertical_alignment="center", key="matching_bar"):
+        clicked = [
+            choice
+            for choice in choices
+            if st.button(
+                choice.label,
+                key=choice.key,
+                icon=choice.icon,
+                type=choice.type,
+                disabled=block is not None,
+                help=block or choice.help,
+            )
+        ]
+    if hint:
+        st.caption(f":material/info: {hint}")
+    for choice in clicked:
+        freeze_and_preview(choice.freeze)
+
+
+def freeze_and_preview(freeze: Callable[[], BulkRequest]) -> None:
+    """Open the preview of the items that match now; without any, nothing happens."""
+    try:
+        frozen = freeze()
+    except SourceUnavailable as error:
+        st.toast(str(error), icon=":material/error:")
+        return
+    if frozen.targets:
+        open_preview(frozen)
 
 
 def picked(bulk_action: str, action: str | None, targets: Sequence[BulkTarget], *, of: int = 0) -> BulkRequest:
@@ -47,7 +97,7 @@ def open_preview(bulk: BulkRequest, empties: Picked = ("", ())) -> None:
 
 def name(bulk: BulkRequest) -> str:
     """The label of the action."""
-    return names.ACTIONS.get(bulk.action or "") or labels.kind(bulk.bulk_action)
+    return labels.bulk_action(bulk.bulk_action, bulk.action)
 
 
 def call_of(bulk: BulkRequest) -> str | None:
@@ -64,89 +114,36 @@ def _refreshing(bulk: BulkRequest, key: str, empties: Picked) -> None:
 def _preview(bulk: BulkRequest, key: str, empties: Picked) -> None:
     seen = clock.at(bulk.seen_at, console().now())
     consequences = names.CONSEQUENCES.get(bulk.action or bulk.bulk_action, "")
-    st.markdown(
-        f"**{name(bulk)}: {_count(len(bulk.targets))}**{_of_orders(bulk)} · {labels.plain(bulk.filter)}. {consequences}"
-    )
+    what = f"**{name(bulk)}: {labels.count(len(bulk.targets), 'item')}**{_of_orders(bulk)}"
+    st.markdown(f"{what} · {labels.plain(bulk.filter)}. {consequences}")
     frozen = bulk_comparison.draw(bulk, key)
     st.caption(f":material/lock_clock: As of {seen}; what comes later is not included. {RAMP}")
     retries.drains(call_of(bulk))
     fit = narrowed(bulk, frozen) if frozen else None
     if fit is not None and not fit.targets:
-        st.error("The Inventory Service speaks against every one of them: nothing is left to act on.")
+        st.error("The inventory status rules out every one of them: nothing is left to act on.")
         return
-    _form(bulk, fit, key, empties)
-
-
-def _form(bulk: BulkRequest, fit: BulkRequest | None, key: str, empties: Picked) -> None:
-    """Draw the reason, the typed count and the button. ``fit`` is None until the selection is frozen."""
-    block = access.write_block()
     number = len(fit.targets) if fit else 0
-    with st.form(f"form_{key}", border=False):
-        st.text_area(_reason_label(bulk), key=f"note_{key}", max_chars=MAX_TEXT, required=bulk.is_irreversible)
-        if bulk.is_irreversible and number > 1:
-            st.text_input(f"Type {number} to confirm", key=f"count_{key}", width=200)
-        clicked = st.form_submit_button(
-            f"{name(bulk)}: {_count(number)}" if fit else "Comparing with the Inventory Service",
-            type="primary",
-            key=f"do_{key}",
-            disabled=block is not None or fit is None,
-            on_click=_submit,
-            args=(fit, key, empties),
-        )
-    complained = st.session_state.get(f"complaint_{key}")
-    if clicked and not complained:
-        overlay.close()
-        st.rerun()
-    elif complaint := complained or block:
-        st.error(complaint, icon=":material/error:")
-    elif remark := access.write_note():
-        st.caption(f":material/info: {remark}")
+    Form(
+        key,
+        f"{name(bulk)}: {labels.count(number, 'item')}" if fit else "Comparing with the Inventory Service",
+        lambda actor, note: console().bulk.start(fit or bulk, note, actor=actor, job_id=key),
+        note=PROOF if bulk.bulk_action == BulkAction.MARK_RELEASED else "Reason",
+        required=bulk.is_irreversible,
+        typed_count=number if bulk.is_irreversible and number > 1 else None,
+        message=lambda job: _message(fit or bulk, job),
+        picked=empties,
+        is_ready=fit is not None,
+    ).draw()
 
 
-def _reason_label(bulk: BulkRequest) -> str:
-    if bulk.bulk_action == BulkAction.MARK_RELEASED:
-        return "Proof (where you saw it, a ticket, a name)"
-    return "Reason" if bulk.is_irreversible else "Reason (optional)"
-
-
-def _submit(fit: BulkRequest | None, key: str, empties: Picked) -> None:
-    if fit is None:
-        return
-    note = str(st.session_state.get(f"note_{key}") or "").strip()[:MAX_TEXT]
-    st.session_state[f"complaint_{key}"] = _complaint(fit, key, note) or _store(fit, key, note, empties)
-
-
-def _complaint(fit: BulkRequest, key: str, note: str) -> str | None:
-    number = len(fit.targets)
-    typed = str(st.session_state.get(f"count_{key}") or "").strip()
-    if fit.is_irreversible and not note:
-        return "A reason is needed; it stays with the orders."
-    if fit.is_irreversible and number > 1 and typed != str(number):
-        return f"Type {number} to confirm; nothing was stored."
-    return None
-
-
-def _store(fit: BulkRequest, key: str, note: str, empties: Picked) -> str | None:
-    try:
-        commit = console().bulk.start(fit, note, actor=access.actor(), job_id=key)
-    except SourceUnavailable as error:
-        return f"{error} Nothing was stored."
-    seen = clock.at(fit.seen_at, console().now())
-    drift = f". Since {seen}: {commit.sentence}" if commit.sentence else ""
+def _message(fit: BulkRequest, job: StartedJob) -> str:
+    drift = f". Since {clock.at(fit.seen_at, console().now())}: {job.sentence}" if job.sentence else ""
     left = f", {len(fit.left_out)} left out" if fit.left_out else ""
-    st.session_state[actions.FLASH] = (
-        f"{name(fit)}, {_count(len(fit.targets))}{left}: stored{drift}",
-        ":material/schedule:",
-    )
-    selection.pick_none(*empties)
-    return None
+    return f"{name(fit)}, {labels.count(len(fit.targets), 'item')}{left}: stored{drift}"
 
 
 def _of_orders(bulk: BulkRequest) -> str:
     """The number of orders as text; empty if each item has its own order."""
     number = len({target.order_id for target in bulk.targets})
-    return f" of {number:,} {'order' if number == 1 else 'orders'}" if number < len(bulk.targets) else ""
-
-
-def _count(number: int) -> str:
-    return f"{number:,} {'item' if number == 1 else 'items'}"
+    return f" of {labels.count(number, 'order')}" if number < len(bulk.targets) else ""

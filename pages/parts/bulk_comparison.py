@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import streamlit as st
@@ -14,6 +15,7 @@ from services.console.bulk import BulkRequest, BulkTarget, PreviewComparison
 from services.console.facade import console, same_sight_key
 from services.domain.bulk import BulkAction
 from services.domain.bulk_preview import MAX_ASKED, Agreement, ComparedItem, FrozenSelection, freeze, summary
+from services.domain.commands import CommandKind
 from services.domain.conservation import StockState
 
 FEW = 20
@@ -21,35 +23,59 @@ FEW = 20
 LEFT_OUT, FOLLOWS = "Will be left out", "What follows"
 RETRIED = {
     StockState.RESERVED: "Releases the reservation",
-    StockState.FREE: "Harmless: nothing held, closes the job",
+    StockState.FREE: "Harmless: nothing reserved, closes the job",
 }
 """The effect of a release retry, by stock state."""
 
 
-def begin(bulk: BulkRequest, key: str) -> None:
-    """Start the lookups of a preview when it opens."""
-    if not bulk.has_reconciliation:
-        return
-    st.session_state[_opened(key)] = (0, console().now())
-    if access.write_block() is None:
-        _ask(bulk, _question(key))
+@dataclass
+class Lookups:
+    """The lookups of one preview, in the session."""
+
+    turn: int
+    """The number of the lookup; a repeated one has the next number."""
+    began_at: datetime
+    frozen: FrozenSelection | None = None
+    """A selection is frozen once per lookup, so that it does not change while the actor types."""
+
+
+def begin(bulk: BulkRequest, key: str, turn: int = 0) -> None:
+    """Start the lookups of a preview when it opens, or again with the next number."""
+    if bulk.has_reconciliation:
+        st.session_state[f"lookups_{key}"] = Lookups(turn, console().now())
+        if access.write_block() is None:
+            actions.store_silently(
+                lambda actor: console().previews.ask(bulk, actor=actor, command_id=_command_id(key, turn))
+            )
+
+
+def _lookups(key: str) -> Lookups:
+    lookups: Lookups = st.session_state.setdefault(f"lookups_{key}", Lookups(0, console().now()))
+    return lookups
+
+
+def _command_id(key: str, turn: int) -> str:
+    return same_sight_key(CommandKind.LOOK_UP_INVENTORY_MANY, key, turn, None)
 
 
 def draw(bulk: BulkRequest, key: str) -> FrozenSelection | None:
     """Draw the compared items; returns the frozen selection, or None while lookups are running."""
     if not bulk.has_reconciliation:
-        _table([_facts(target) for target in bulk.targets], f"The {len(bulk.targets)} things previewed")
+        _table([_facts(target) for target in bulk.targets], f"The {len(bulk.targets)} items of the preview")
         return FrozenSelection(bulk.seen_at)
-    reading = console().previews.compared(bulk, _question(key))
-    said = reading.value or PreviewComparison({}, None)
-    frozen = _frozen(said, key)
-    rows = [_row(bulk, target, said, frozen) for target in bulk.targets]
+    reading = console().previews.compared(bulk, _command_id(key, _lookups(key).turn))
+    comparison = reading.value or PreviewComparison({}, None)
+    frozen = _frozen(comparison, key)
+    rows = [_row(bulk, target, comparison, frozen) for target in bulk.targets]
+    if not any(row[FOLLOWS] for row in rows):
+        for row in rows:
+            del row[FOLLOWS]
     _table(
-        rows if any(row[FOLLOWS] for row in rows) else [_without(row, FOLLOWS) for row in rows],
-        f"The {len(bulk.targets)} things previewed, with what the Inventory Service says of each",
+        rows,
+        f"The {len(bulk.targets)} items of the preview with their inventory status",
     )
-    _summary(bulk, said, frozen, key)
-    for why, number in Counter(_left_out(said, frozen).values()).items():
+    _summary(bulk, comparison, frozen, key)
+    for why, number in Counter(_left_out(comparison, frozen).values()).items():
         st.caption(f":material/block: {number:,} will be left out: {labels.plain(why)}")
     _claimed(bulk)
     return frozen
@@ -73,77 +99,64 @@ def _table(rows: list[dict[str, str]], alt: str) -> None:
         st.dataframe(rows, hide_index=True, height=320, alt=alt)
 
 
-def _left_out(said: PreviewComparison, frozen: FrozenSelection | None) -> Mapping[str, str]:
+def _left_out(comparison: PreviewComparison, frozen: FrozenSelection | None) -> Mapping[str, str]:
     """Reasons by item id: items that are left out, or before the freeze, items that a freeze now would leave out."""
-    return frozen.left_out if frozen else {item_id: one.why for item_id, one in said.items.items() if one.why}
+    return frozen.left_out if frozen else {item_id: one.why for item_id, one in comparison.items.items() if one.why}
 
 
-def _without(row: dict[str, str], column: str) -> dict[str, str]:
-    return {name: cell for name, cell in row.items() if name != column}
-
-
-def _frozen(said: PreviewComparison, key: str) -> FrozenSelection | None:
-    """The frozen selection; None while lookups are running.
-
-    A selection is frozen once per lookup, so that it does not change while the actor types.
-    """
-    place = f"frozen_{key}"
-    if place not in st.session_state:
-        now = console().now()
-        _, opened_at = _turn(key)
+def _frozen(comparison: PreviewComparison, key: str) -> FrozenSelection | None:
+    """The frozen selection; None while lookups are running."""
+    lookups, now = _lookups(key), console().now()
+    if lookups.frozen is None:
         # No answer can arrive while no worker runs.
-        is_asking = said.is_asking and access.write_note() is None
-        if (fixed := freeze(said.items, now, is_asking=is_asking, waited=now - opened_at)) is None:
-            return None
-        st.session_state[place] = fixed
-    return st.session_state[place]  # type: ignore[no-any-return]
+        is_asking = comparison.is_asking and access.write_note() is None
+        lookups.frozen = freeze(comparison.items, now, is_asking=is_asking, waited=now - lookups.began_at)
+    return lookups.frozen
 
 
-def _summary(bulk: BulkRequest, said: PreviewComparison, frozen: FrozenSelection | None, key: str) -> None:
+def _summary(bulk: BulkRequest, comparison: PreviewComparison, frozen: FrozenSelection | None, key: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"compared_{key}"):
         if frozen is None and access.write_block():
             st.markdown(":material/sync_disabled: The Inventory Service cannot be asked now.", width="stretch")
             return
         if frozen is None:
             st.markdown(":material/compare_arrows: Asking the Inventory Service...", width="stretch")
-            st.button("Do not wait", key=f"now_{key}", type="tertiary", on_click=_do_not_wait, args=(said, key))
+            st.button("Do not wait", key=f"now_{key}", type="tertiary", on_click=_do_not_wait, args=(comparison, key))
             return
-        text = summary(one.agreement for one in said.items.values())
+        text = summary(one.agreement for one in comparison.items.values())
         st.markdown(f":material/compare_arrows: {text[:1].upper()}{text[1:]}.", width="stretch")
-        reason = access.write_block()
-        st.button(
+        access.button(
             "Ask again",
-            key=f"again_{key}",
-            icon=":material/sync:",
+            f"again_{key}",
+            icon="sync",
             type="tertiary",
-            disabled=reason is not None,
-            help=reason or "Asks anew, and freezes what is acted on anew.",
+            hint="Asks anew, and freezes what is acted on anew.",
             on_click=_again,
             args=(bulk, key),
         )
     number = len(bulk.targets) - len(frozen.left_out)
     at = clock.at(frozen.at, console().now())
-    late = _late(said, frozen)
+    late = _late(comparison, frozen)
     st.caption(
         f":material/ac_unit: Frozen at {at}: acts on {number:,} of {len(bulk.targets):,}. Later answers change nothing "
         f"here; each item is compared once more when its turn comes.{late}"
     )
 
 
-def _late(said: PreviewComparison, frozen: FrozenSelection) -> str:
+def _late(comparison: PreviewComparison, frozen: FrozenSelection) -> str:
     """A warning with the number of further items that a new freeze would leave out; empty without any."""
-    number = sum(one.why is not None and item_id not in frozen.left_out for item_id, one in said.items.items())
+    number = sum(one.why is not None and item_id not in frozen.left_out for item_id, one in comparison.items.items())
     return f" :orange[{number:,} more would be refused by now: ask again to leave them out.]" if number else ""
 
 
 def _row(
-    bulk: BulkRequest, target: BulkTarget, said: PreviewComparison, frozen: FrozenSelection | None
+    bulk: BulkRequest, target: BulkTarget, comparison: PreviewComparison, frozen: FrozenSelection | None
 ) -> dict[str, str]:
-    one = said.items.get(target.item_id, ComparedItem(Agreement.UNANSWERED))
-    is_left_out = target.item_id in _left_out(said, frozen)
+    one = comparison.items.get(target.item_id, ComparedItem(Agreement.UNANSWERED))
+    is_left_out = target.item_id in _left_out(comparison, frozen)
     follows = LEFT_OUT if is_left_out else _retried(bulk, one)
     is_asking = frozen is None and access.write_block() is None
-    columns = {"Theirs": _stock(one, is_asking=is_asking), FOLLOWS: follows}
+    columns = {"Inventory status": _stock(one, is_asking=is_asking), FOLLOWS: follows}
     return _named(target) | columns | _facts(target)
 
 
@@ -179,37 +192,10 @@ def _retried(bulk: BulkRequest, one: ComparedItem) -> str:
     return RETRIED.get(one.lookup.stock, "") if one.lookup.stock else ""
 
 
-# -- lookups --------------------------------------------------------------------------------------
-
-
-def _opened(key: str) -> str:
-    return f"compared_at_{key}"
-
-
-def _turn(key: str) -> tuple[int, datetime]:
-    """The number of the current lookup and its start time; 0 and now if the session has none."""
-    turn: tuple[int, datetime] = st.session_state.get(_opened(key)) or (0, console().now())
-    return turn
-
-
-def _question(key: str) -> str:
-    """The id of the lookup command; a repeated lookup has another id."""
-    turn, _ = _turn(key)
-    return same_sight_key("ask_theirs_many", key, turn, None)
-
-
-def _ask(bulk: BulkRequest, command_id: str) -> None:
-    actions.store_silently(lambda actor: console().previews.ask(bulk, actor=actor, command_id=command_id))
-
-
-def _do_not_wait(said: PreviewComparison, key: str) -> None:
-    left_out = {item_id: one.why for item_id, one in said.items.items() if one.why}
-    st.session_state[f"frozen_{key}"] = FrozenSelection(console().now(), left_out)
+def _do_not_wait(comparison: PreviewComparison, key: str) -> None:
+    _lookups(key).frozen = FrozenSelection(console().now(), _left_out(comparison, None))
 
 
 def _again(bulk: BulkRequest, key: str) -> None:
-    turn, _ = _turn(key)
-    st.session_state[_opened(key)] = (turn + 1, console().now())
-    st.session_state.pop(f"frozen_{key}", None)
     st.session_state.pop(f"complaint_{key}", None)
-    _ask(bulk, _question(key))
+    begin(bulk, key, _lookups(key).turn + 1)

@@ -10,13 +10,23 @@ from pages.parts import access, actions, address, frame, labels, names
 from pages.parts.widgets import clock, empty, orders, paging
 from services.console.bulk import ItemPage
 from services.console.facade import console, same_sight_key
-from services.domain.bulk import CONTROLS, ENDED, SUCCEEDED, UNCONFIRMED, BulkItemState, BulkJobState, count, stage_name
+from services.domain.bulk import (
+    CONTROLS,
+    ENDED,
+    SUCCEEDED,
+    UNCONFIRMED,
+    BulkItemState,
+    BulkJobState,
+    ControlAction,
+    count,
+    stage_name,
+)
 from state.bulk_jobs import BulkItem, BulkJob
 from state.engine.source import SourceUnavailable
 
 OPENED = "operation"
 PAGE = "ledger_page"
-MOVE_ICONS = {"pause": "pause", "resume": "play_arrow", "cancel": "cancel"}
+CONTROL_ICONS = {ControlAction.PAUSE: "pause", ControlAction.RESUME: "play_arrow", ControlAction.CANCEL: "cancel"}
 
 
 def unended(bulk_actions: Sequence[str]) -> None:
@@ -37,13 +47,13 @@ def past(bulk_actions: Sequence[str]) -> None:
 
 def line(job: BulkJob, *, grey: bool = False) -> str:
     """A job in one line of Markdown."""
-    return f"{badge(job, grey=grey)} {name(job)}, {_progress(job)} · {labels.plain(job.actor)}"
+    progress = f"{count(job.tally, SUCCEEDED):,} of {job.total:,} confirmed"
+    return f"{badge(job, grey=grey)} {name(job)}, {progress} · {labels.plain(job.actor)}"
 
 
 def name(job: BulkJob) -> str:
     """The action and the number of items."""
-    what = names.ACTIONS.get(job.action or "") or labels.kind(job.bulk_action)
-    return f"{what}: {job.total:,} {'item' if job.total == 1 else 'items'}"
+    return f"{labels.bulk_action(job.bulk_action, job.action)}: {labels.count(job.total, 'item')}"
 
 
 def badge(job: BulkJob, *, grey: bool = False) -> str:
@@ -51,10 +61,6 @@ def badge(job: BulkJob, *, grey: bool = False) -> str:
     is_done = job.state == BulkJobState.DONE
     state = "UNCONFIRMED" if is_done and count(job.tally, UNCONFIRMED) else job.state
     return labels.badge(labels.BULK_JOB, state, grey=grey)
-
-
-def _progress(job: BulkJob) -> str:
-    return f"{count(job.tally, SUCCEEDED):,} of {job.total:,} confirmed"
 
 
 def figures(job: BulkJob) -> list[tuple[str, int]]:
@@ -81,21 +87,15 @@ def _card(job: BulkJob, *, grey: bool) -> None:
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", gap="small"):
             st.markdown(f"{badge(job, grey=grey)} **{name(job)}**", width="content")
             _buttons(job)
-        said = [job.filter, job.reason, job.actor]
-        began = clock.both(job.created_at, console().now())
-        st.caption(" · ".join([*(labels.plain(part) for part in said if part), began]))
+        facts = [labels.plain(fact) for fact in (job.filter, job.reason, job.actor) if fact]
+        st.caption(" · ".join([*facts, clock.both(job.created_at, console().now())]))
         if job.ended_at is None:
             st.progress(count(job.tally, ENDED) / max(job.total, 1))
-        st.markdown(_figures_line(job))
+        st.markdown(" :gray[·] ".join(f"**{number:,}** {what}" for what, number in figures(job)))
         for remark in _remarks(job):
             st.caption(remark)
         if address.get(OPENED) == job.job_id:
             _items(job.job_id)
-
-
-def _figures_line(job: BulkJob) -> str:
-    parts = [f"**{number:,}** {what}" for what, number in figures(job)]
-    return " :gray[·] ".join(parts)
 
 
 def _remarks(job: BulkJob) -> list[str]:
@@ -118,17 +118,15 @@ def _remarks(job: BulkJob) -> list[str]:
 
 
 def _buttons(job: BulkJob) -> None:
-    block = access.write_block()
     is_open = address.get(OPENED) == job.job_id
     with st.container(horizontal=True, width="content", gap="xsmall"):
         for control in CONTROLS.get(job.state, ()):
-            st.button(
+            access.button(
                 names.CONTROLS[control],
-                key=f"{control}_{job.job_id}",
-                icon=f":material/{MOVE_ICONS[control]}:",
-                type="tertiary" if control == "cancel" else "secondary",
-                disabled=block is not None,
-                help=block or access.write_note(),
+                f"{control}_{job.job_id}",
+                icon=CONTROL_ICONS[control],
+                type="tertiary" if control == ControlAction.CANCEL else "secondary",
+                hint=access.write_note(),
                 on_click=_control,
                 args=(job, str(control)),
             )
@@ -138,7 +136,7 @@ def _buttons(job: BulkJob) -> None:
             icon=":material/receipt_long:",
             type="tertiary",
             on_click=_open,
-            args=(None if is_open else job.job_id,),
+            args=("" if is_open else job.job_id,),
         )
 
 
@@ -148,12 +146,9 @@ def _control(job: BulkJob, control: str) -> None:
     actions.store(lambda actor: console().bulk.control(job.job_id, control, actor=actor, command_id=key))
 
 
-def _open(job_id: str | None) -> None:
+def _open(job_id: str) -> None:
     address.drop(PAGE)
-    if job_id is None:
-        address.drop(OPENED)
-    else:
-        address.put(OPENED, job_id)
+    address.put(OPENED, job_id)
 
 
 def _items(job_id: str) -> None:

@@ -9,15 +9,13 @@ from functools import partial
 import streamlit as st
 
 from pages.parts import access, actions, address, bulk, bulk_jobs, labels, overlay
-from pages.parts.dialogs import form
+from pages.parts.dialogs import Form
 from pages.parts.widgets import clock, empty, expander, orders, paging, payloads
 from services.console.events import DeadLetterRow
 from services.console.facade import console, new_key, same_sight_key
 from services.console.paging import Paged
 from services.domain.bulk import MAX_ITEMS, BulkAction
-from state.commands import Command
 from state.dead_letters import DeadLetter, Group
-from state.engine.source import SourceUnavailable
 
 GROUP = "cause"
 """Parameter of the address with the selected group: ``subject|cause``."""
@@ -89,7 +87,7 @@ def _one_group(group: Group, state: str, *, grey: bool) -> None:
     with st.container(gap="xxsmall", key=f"cause_{key}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(labels.badge(labels.DEAD_LETTER, state, grey=grey), width=90)
-            count = f"{group.count:,} {'dead letter' if group.count == 1 else 'dead letters'}"
+            count = f"{labels.count(group.count, 'dead letter')}"
             st.markdown(f"**{labels.plain(group.subject)}** · {count}", width="content")
             st.caption(f"last {clock.ago(group.last_at, console().now())}", width="stretch")
             st.button(
@@ -113,7 +111,7 @@ def _act_on(group: Group, key: str, bulk_action: BulkAction, label: str, icon: s
         f"{label} {_of(group.count)}", key=f"{label.lower()}_cause_{key}", icon=f":material/{icon}:",
         disabled=block is not None, help=block or access.write_note(),
     ):  # fmt: skip
-        _freeze(bulk_action, group)
+        bulk.freeze_and_preview(lambda: console().events.freeze(bulk_action, group))
 
 
 def _of(dead_letters: int) -> str:
@@ -122,16 +120,6 @@ def _of(dead_letters: int) -> str:
         if dead_letters > MAX_ITEMS
         else f"{dead_letters:,} of {dead_letters:,}"
     )
-
-
-def _freeze(bulk_action: BulkAction, group: Group) -> None:
-    try:
-        frozen = console().events.freeze(bulk_action, group)
-    except SourceUnavailable as error:
-        st.toast(str(error), icon=":material/error:")
-        return
-    if frozen.targets:
-        bulk.open_preview(frozen)
 
 
 def _letters(
@@ -168,10 +156,9 @@ def _dead_letter(row: DeadLetterRow, page: Paged[DeadLetterRow], *, gone: bool, 
             st.caption(clock.both(dead_letter.created_at, now), width="stretch")
             if dead_letter.state == "OPEN" and not gone:
                 _buttons(row)
-        attempts = f"{dead_letter.attempts} {'attempt' if dead_letter.attempts == 1 else 'attempts'}"
+        attempts = f"{labels.count(dead_letter.attempts, 'attempt')}"
         st.caption(f"{labels.plain(dead_letter.reason)} · {attempts}{_fate(row)}{labels.GONE if gone else ''}")
-        if row.command:
-            st.markdown(f":small[{actions.summary(row.command)}]")
+        actions.draw(row.command)
         expander.part(
             "Payload and headers",
             f"letter-{dead_letter.id}",
@@ -209,7 +196,7 @@ def _fate(row: DeadLetterRow) -> str:
 def _buttons(row: DeadLetterRow) -> None:
     dead_letter = row.dead_letter
     block = access.write_block()
-    reason = block or ("A command on this letter is under way." if actions.is_waiting(row.command) else None)
+    reason = block or actions.if_waiting(row.command, "A command on this letter is under way.")
     st.button(
         "Replay", key=f"replay_{dead_letter.id}", icon=":material/replay:", disabled=reason is not None,
         help=reason or access.write_note() or "Runs the handler on these bytes again; what was handled has no "
@@ -236,14 +223,8 @@ def _discard(dead_letter: DeadLetter, key: str) -> None:
         f"**{labels.plain(dead_letter.subject)}** will never take effect. This cannot be undone; the dead letter stays "
         "readable for 90 days."
     )
-    form(
+    Form(
         key,
-        note="Reason",
-        required=True,
-        button="Discard",
-        store=lambda note: [partial(_store_discard, dead_letter, note, key)],
-    )
-
-
-def _store_discard(dead_letter: DeadLetter, note: str, key: str, actor: str) -> Command:
-    return console().events.discard(dead_letter, note, actor=actor, command_id=key)
+        "Discard",
+        lambda actor, note: console().events.discard(dead_letter, note, actor=actor, command_id=key),
+    ).refreshing()

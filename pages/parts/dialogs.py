@@ -6,8 +6,8 @@ store one command per target.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -16,19 +16,90 @@ from pages.parts import access, actions, labels, overlay, selection
 from services.console.facade import console, new_key
 from services.domain.conservation import COMPENSATIONS
 from services.domain.orders.model import Line, Order, OrderStatus
-from state.commands import Command
 from state.conservation import KnownDifference
 
 MAX_TEXT = 500
+PROOF = "Proof (where you saw it, a ticket, a name)"
 
 
-def back(key: str, close: Callable[[], None]) -> None:
-    """The back button of a work area; ``close`` removes the area from the URL."""
-    # The shortcut is needed, because a dialog without the focus does not receive Escape.
-    # A disabled button loses the focus to the page.
-    if st.button("Back", key=key, type="tertiary", icon=":material/arrow_back:", shortcut="Escape"):
-        close()
-        st.rerun()
+@dataclass(frozen=True)
+class Form:
+    """The end of a dialog: reason, typed count and button. Closes the dialog when its command is stored."""
+
+    key: str
+    button: str
+    store: Callable[[str, str], Any]
+    """Stores the command; called with the actor and the text."""
+    note: str | None = "Reason"
+    """Label of the text; None draws no text field."""
+    required: bool = True
+    typed_count: int | None = None
+    why_note: str = "it stays with the order"
+    """Why the text is required."""
+    inputs: Callable[[], None] | None = None
+    """Draws further inputs above the text."""
+    missing: Callable[[], str | None] | None = None
+    """Runs at the click and returns what is missing, or None. Nothing is stored if something is missing."""
+    message: Callable[[Any], str] = actions.stored
+    """The message after the click; called with the result of ``store``."""
+    picked: tuple[str, tuple[str, ...]] = ("", ())
+    """The list and the ids whose check boxes are cleared afterwards."""
+    is_ready: bool = True
+    """Whether the button may be enabled."""
+    refused: str | None = None
+    """Why the button is disabled although the actor has permission."""
+
+    def refreshing(self) -> None:
+        """Draw the form in a fragment of its own."""
+        overlay.refreshing(self.draw)
+
+    def draw(self) -> None:
+        block = access.write_block() or self.refused
+        with st.form(f"form_{self.key}", border=False):
+            if self.inputs:
+                self.inputs()
+            if self.note:
+                label = self.note if self.required else f"{self.note} (optional)"
+                st.text_area(label, key=f"note_{self.key}", max_chars=MAX_TEXT, required=self.required)
+            if self.typed_count is not None:
+                st.text_input(f"Type {self.typed_count} to confirm", key=f"count_{self.key}", width=200)
+            st.form_submit_button(
+                self.button,
+                type="primary",
+                key=f"do_{self.key}",
+                disabled=block is not None or not self.is_ready,
+                on_click=self._submit,
+            )
+        # The button's return value does not show the click if the button has been disabled in the meantime.
+        if st.session_state.pop(f"stored_{self.key}", False):
+            overlay.close()
+            st.rerun()
+        elif self.refused:
+            st.warning(self.refused, icon=":material/block:")
+        elif problem := st.session_state.get(f"complaint_{self.key}") or block:
+            st.error(problem, icon=":material/error:")
+        elif remark := access.write_note():
+            st.caption(f":material/info: {remark}")
+
+    def _submit(self) -> None:
+        complaint = self._store()
+        st.session_state[f"complaint_{self.key}"] = complaint
+        st.session_state[f"stored_{self.key}"] = complaint is None
+
+    def _store(self) -> str | None:
+        """Store the command; returns why it is not stored, or None."""
+        note = str(st.session_state.get(f"note_{self.key}") or "").strip()[:MAX_TEXT]
+        typed = str(st.session_state.get(f"count_{self.key}") or "").strip()
+        if self.missing and (missing := self.missing()):
+            return missing
+        if self.required and not note:
+            return f"A reason is needed; {self.why_note}."
+        if self.typed_count is not None and typed != str(self.typed_count):
+            return f"Type {self.typed_count} to confirm; nothing was stored."
+        if not actions.store(lambda actor: self.store(actor, note), self.message):
+            return "The database is away; nothing was stored."
+        selection.pick_none(*self.picked)
+        return None
 
 
 def cancel_order(order: Order) -> None:
@@ -36,32 +107,26 @@ def cancel_order(order: Order) -> None:
 
 
 def _cancel(order: Order, key: str) -> None:
-    held = console().orders.CANCEL_DELAY.total_seconds()
+    delay = console().orders.CANCEL_DELAY.total_seconds()
     st.markdown(
-        f"**{labels.plain(order.order_id)}** · {_cancel_means(order.status)} For {held:.0f} seconds it can be taken "
+        f"**{labels.plain(order.order_id)}** · {_cancel_means(order.status)} For {delay:.0f} seconds it can be taken "
         "back, and the order goes on meanwhile; after that it cannot be undone."
     )
-    form(
+    Form(
         key,
-        note="Reason",
-        required=True,
-        button="Cancel the order",
-        store=lambda reason: [partial(_store_cancel, order.order_id, reason, key)],
-    )
-
-
-def _store_cancel(order_id: str, reason: str, key: str, actor: str) -> Command:
-    return console().orders.cancel(order_id, reason, actor=actor, command_id=key)
+        "Cancel the order",
+        lambda actor, reason: console().orders.cancel(order.order_id, reason, actor=actor, command_id=key),
+    ).refreshing()
 
 
 def _cancel_means(status: str) -> str:
     if status in (OrderStatus.RECEIVED, OrderStatus.RESERVING, OrderStatus.PENDING_INVENTORY):
-        return "Nothing was charged; whatever stock is held is released."
+        return "Nothing was charged; a reservation is released."
     if status == OrderStatus.PAYING:
         return "The payment is under way: the cancel is decided when its outcome is known, and refunds what was taken."
     if status == OrderStatus.CONFIRMED:
-        return "The money is refunded and the deducted stock goes back on the shelf."
-    return "The money is refunded and the held stock is released."
+        return "The money is refunded and the deducted stock becomes available again."
+    return "The money is refunded and the reservation is released."
 
 
 def return_items(order: Order) -> None:
@@ -70,8 +135,8 @@ def return_items(order: Order) -> None:
 
 def _return(order: Order, key: str) -> None:
     st.markdown(
-        f"**{labels.plain(order.order_id)}** · Records what the customer has sent back; the Inventory Service is told "
-        "by event. This cannot be undone."
+        f"**{labels.plain(order.order_id)}** · Records what the customer has sent back; the Inventory Service "
+        "receives an event. This cannot be undone."
     )
     for number, line in enumerate(order.lines):
         left = line.quantity - line.returned
@@ -83,15 +148,20 @@ def _return(order: Order, key: str) -> None:
             disabled=not left,
             key=f"return_{number}_{key}",
         )
-    st.toggle("Can be sold again", value=True, key=f"restock_{key}", help="Off: damaged, it does not go on the shelf.")
-    form(
+    st.toggle("Can be sold again", value=True, key=f"restock_{key}", help="Off: damaged, it is not restocked.")
+    Form(
         key,
-        note="Reason",
-        required=True,
-        button="Record the return",
-        store=lambda reason: [partial(_store_return, order, reason, key)],
-        complaint=lambda: None if _returned(order, key) else "Say how many of what came back; nothing was stored.",
-    )
+        "Record the return",
+        lambda actor, reason: console().orders.return_items(
+            order.order_id,
+            _returned(order, key),
+            reason=reason,
+            restockable=bool(st.session_state.get(f"restock_{key}", True)),
+            actor=actor,
+            command_id=key,
+        ),
+        missing=lambda: None if _returned(order, key) else "Enter how many of each came back; nothing was stored.",
+    ).refreshing()
 
 
 def _returned(order: Order, key: str) -> list[Line]:
@@ -101,17 +171,6 @@ def _returned(order: Order, key: str) -> list[Line]:
     ]
 
 
-def _store_return(order: Order, reason: str, key: str, actor: str) -> Command:
-    return console().orders.return_items(
-        order.order_id,
-        _returned(order, key),
-        reason=reason,
-        restockable=bool(st.session_state.get(f"restock_{key}", True)),
-        actor=actor,
-        command_id=key,
-    )
-
-
 def compensate(difference: KnownDifference) -> None:
     """Open the preview of a difference's compensation."""
     overlay.show("Compensate", _compensate, difference, new_key(), icon=":material/balance:")
@@ -119,110 +178,11 @@ def compensate(difference: KnownDifference) -> None:
 
 def _compensate(difference: KnownDifference, key: str) -> None:
     st.markdown(f"**{labels.plain(difference.order_id)}** · {labels.plain(difference.detail)}")
-    move = COMPENSATIONS.get(difference.kind)
-    st.markdown(f"What will be done: {move or 'nothing'}")
-    form(
+    action = COMPENSATIONS.get(difference.kind)
+    st.markdown(f"What will be done: {action or 'nothing'}")
+    Form(
         key,
-        note="Reason",
-        required=True,
-        button="Apply",
-        store=lambda reason: [partial(_store_compensate, difference, reason, key)],
-        refused=None if move else "This version does not know this kind of difference; there is nothing to apply.",
-    )
-
-
-def _store_compensate(difference: KnownDifference, reason: str, key: str, actor: str) -> Command:
-    return console().conservation.compensate(difference, reason, actor=actor, command_id=key)
-
-
-Stores = Sequence[Callable[[str], Command]]
-Picked = tuple[str, tuple[str, ...]]
-
-
-def form(
-    key: str,
-    *,
-    button: str,
-    store: Callable[[str], Stores],
-    note: str | None = None,
-    required: bool = False,
-    typed_count: int | None = None,
-    picked: Picked = ("", ()),
-    complaint: Callable[[], str | None] = lambda: None,
-    refused: str | None = None,
-    refreshes: bool = True,
-) -> None:
-    """Draw the reason, the typed count and the button. Closes the dialog when the commands are stored.
-
-    ``refused`` is the reason why the button is disabled although the actor has permission.
-    ``refreshes`` is False if a surrounding fragment refreshes the form.
-    ``complaint`` runs at the click and returns what is missing, or None. Nothing is stored if something is missing.
-    ``picked`` names the list and the ids whose check boxes are cleared afterwards.
-    """
-    submit = (key, store, required, typed_count, picked, complaint)
-    if refreshes:
-        overlay.refreshing(_form, key, button, note, required, typed_count, refused, submit)
-    else:
-        _form(key, button, note, required, typed_count, refused, submit)
-
-
-def _form(
-    key: str,
-    button: str,
-    note: str | None,
-    required: bool,
-    typed_count: int | None,
-    refused: str | None,
-    submit: tuple[Any, ...],
-) -> None:
-    block = access.write_block() or refused
-    with st.form(f"form_{key}", border=False):
-        if note:
-            label = note if required else f"{note} (optional)"
-            st.text_area(label, key=f"note_{key}", max_chars=MAX_TEXT, required=required)
-        if typed_count is not None:
-            st.text_input(f"Type {typed_count} to confirm", key=f"count_{key}", width=200)
-        st.form_submit_button(
-            button,
-            type="primary",
-            key=f"do_{key}",
-            disabled=block is not None,
-            on_click=_submit,
-            args=submit,
-        )
-    complained = st.session_state.get(f"complaint_{key}")
-    # The button's return value does not show the click if the button has been disabled in the meantime.
-    if st.session_state.pop(f"stored_{key}", False):
-        overlay.close()
-        st.rerun()
-    elif refused:
-        st.warning(refused, icon=":material/block:")
-    elif problem := complained or block:
-        st.error(problem, icon=":material/error:")
-    elif remark := access.write_note():
-        st.caption(f":material/info: {remark}")
-
-
-def _submit(
-    key: str,
-    store: Callable[[str], Stores],
-    required: bool,
-    typed_count: int | None,
-    picked: Picked,
-    missing: Callable[[], str | None],
-) -> None:
-    note = str(st.session_state.get(f"note_{key}") or "").strip()
-    typed = str(st.session_state.get(f"count_{key}") or "").strip()
-    complaint: str | None = None
-    if required and not note:
-        complaint = "A reason is needed; it stays with the order."
-    elif typed_count is not None and typed != str(typed_count):
-        complaint = f"Type {typed_count} to confirm; nothing was stored."
-    elif lacking := missing():
-        complaint = lacking
-    elif not actions.store(*store(note[:MAX_TEXT])):
-        complaint = "The database is away; nothing was stored."
-    else:
-        selection.pick_none(*picked)
-    st.session_state[f"complaint_{key}"] = complaint
-    st.session_state[f"stored_{key}"] = complaint is None
+        "Apply",
+        lambda actor, reason: console().conservation.compensate(difference, reason, actor=actor, command_id=key),
+        refused=None if action else "This version does not know this kind of difference; there is nothing to apply.",
+    ).refreshing()

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import streamlit as st
 
-from pages.parts import access, actions, frame, labels, overlay
-from pages.parts.dialogs import form
+from pages.parts import access, actions, labels, listing, overlay
+from pages.parts.dialogs import Form
 from pages.parts.widgets import clock, empty, expander, orders, paging, payloads
-from services.console.cache import Reading
 from services.console.events import Undeliverable
 from services.console.facade import console, new_key, same_sight_key
 from services.console.paging import Paged
-from state.commands import Command
 from state.deduplication import Received
 from state.outbox import Outgoing, UndeliverableEvent
 
@@ -24,60 +21,38 @@ OUTGOING, INCOMING = "outgoing", "incoming"
 
 def outgoing(subject: str | None, outcome: str | None, order_id: str | None, clear: Callable[[], None]) -> None:
     """Outgoing events, newest first, each with its payload."""
-    said = (subject, order_id, outcome)
-    reading = console().events.outgoing(
-        subject=subject, order_id=order_id, outcome=outcome, place=paging.place(OUTGOING)
+    filters = (subject, order_id, outcome)
+    listing.draw(
+        OUTGOING,
+        console().events.outgoing(subject=subject, order_id=order_id, outcome=outcome, place=paging.place(OUTGOING)),
+        filters,
+        lambda row: str(row.id),
+        _sent,
+        summary=lambda _: "published events are kept for two weeks",
+        nothing=lambda: (
+            empty.nothing_wrong("Every event is published.")
+            if outcome in ("pending", "failing")
+            else listing.nothing("event", "No event has been stored yet.", clear, is_filtered=any(filters))
+        ),
+        rows_of=lambda rows: rows,
     )
-    if reading.value is None:
-        empty.no_source(reading)
-        return
-    window = paging.window(OUTGOING, said, reading.value, lambda row: str(row.id))
-    _head(OUTGOING, window, reading, "published events are kept for two weeks")
-    if not window.rows:
-        _nothing(
-            any(said), outcome in ("pending", "failing"), "Every event is published.", "No event has been stored yet.",
-            clear,
-        )  # fmt: skip
-    else:
-        with st.container(border=True, gap="xsmall"):
-            for row_id, row in window.rows.items():
-                _sent(row, reading.value, gone=row_id in window.gone, grey=bool(reading.problem))
-    paging.page_buttons(OUTGOING, window)
 
 
 def incoming(event_type: str | None, outcome: str | None, order_id: str | None, clear: Callable[[], None]) -> None:
     """Incoming events, newest first, with their outcome."""
-    said = (event_type, order_id, outcome)
-    reading = console().events.incoming(
-        event_type=event_type, order_id=order_id, outcome=outcome, place=paging.place(INCOMING)
+    filters = (event_type, order_id, outcome)
+    listing.draw(
+        INCOMING,
+        console().events.incoming(
+            event_type=event_type, order_id=order_id, outcome=outcome, place=paging.place(INCOMING)
+        ),
+        filters,
+        lambda row: row.event_id,
+        _received,
+        summary=lambda _: "events that came in are kept for a month; those not handled are dead letters",
+        nothing=lambda: listing.nothing("event", "No event has come in yet.", clear, is_filtered=any(filters)),
+        rows_of=lambda rows: rows,
     )
-    if reading.value is None:
-        empty.no_source(reading)
-        return
-    window = paging.window(INCOMING, said, reading.value, lambda row: row.event_id)
-    _head(INCOMING, window, reading, "events that came in are kept for a month; those not handled are dead letters")
-    if not window.rows:
-        _nothing(any(said), False, "", "No event has come in yet.", clear)
-    else:
-        with st.container(border=True, gap="xsmall"):
-            for row_id, row in window.rows.items():
-                _received(row, reading.value, gone=row_id in window.gone, grey=bool(reading.problem))
-    paging.page_buttons(INCOMING, window)
-
-
-def _head(name: str, window: paging.Window[Any], reading: Reading[Any], note: str) -> None:
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        frame.as_of(reading, note)
-        paging.pause_button(name, window)
-
-
-def _nothing(is_filtered: bool, is_good: bool, good: str, none: str, clear: Callable[[], None]) -> None:
-    if is_good:
-        empty.nothing_wrong(good)
-    elif is_filtered:
-        empty.nothing_matches("No event matches. Ids are searched as a whole, not in part.", clear)
-    else:
-        empty.no_data_yet(none)
 
 
 def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> None:
@@ -85,7 +60,7 @@ def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> No
     with st.container(key=f"out_{row.id}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{labels.plain(row.subject)}**", width=230)
-            st.markdown(labels.badge(labels.OUTGOING, row.outcome, grey=grey or gone), width=180)
+            st.markdown(labels.badge(labels.OUTGOING, row.outcome, grey=grey), width=180)
             orders.link(row.order_id, marks=paging.link_parameters(OUTGOING, page))
             st.caption(clock.both(row.created_at, now), width="stretch", text_alignment="right")
         facts = [f"event {labels.plain(row.event_id)}"]
@@ -122,7 +97,7 @@ def _received(row: Received, page: Paged[Received], *, gone: bool, grey: bool) -
     with st.container(key=f"in_{row.event_id}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{labels.plain(row.type)}**", width=230)
-            known = labels.badge(labels.INCOMING, row.outcome, grey=grey or gone) if row.outcome else None
+            known = labels.badge(labels.INCOMING, row.outcome, grey=grey) if row.outcome else None
             st.markdown(known or ":gray[not recorded]", width=180)
             if row.order_id:
                 orders.link(row.order_id, marks=paging.link_parameters(INCOMING, page))
@@ -137,7 +112,7 @@ def undeliverable() -> None:
     if reading.value is None or not reading.value.total:
         return
     found, grey = reading.value, bool(reading.problem)
-    events = f"{found.total:,} {'event' if found.total == 1 else 'events'}"
+    events = f"{labels.count(found.total, 'event')}"
     st.markdown(f"**Cannot be published: {events}**")
     st.caption(
         "The broker takes none of them however often it is sent. Raise max_payload of the broker or max_msg_size of "
@@ -159,16 +134,15 @@ def _event(row: Undeliverable, *, grey: bool) -> None:
             orders.link(event.order_id)
             st.caption(f"since {clock.both(event.undeliverable_at, now)}", width="stretch")
             _buttons(row)
-        tries = f"{event.attempts:,} {'attempt' if event.attempts == 1 else 'attempts'}"
+        tries = f"{labels.count(event.attempts, 'attempt')}"
         st.caption(f"{labels.plain(event.reason)} · {event.size:,} bytes · {tries}")
-        if row.command:
-            st.markdown(f":small[{actions.summary(row.command)}]")
+        actions.draw(row.command)
         expander.part("Payload", f"undeliverable-{event.id}", partial(payload_of, event))
 
 
 def _buttons(row: Undeliverable) -> None:
     event = row.event
-    waiting = "A command on this event is under way." if actions.is_waiting(row.command) else None
+    waiting = actions.if_waiting(row.command, "A command on this event is under way.")
     reason = access.write_block() or waiting
     st.button(
         "Publish again", key=f"publish_{event.id}", icon=":material/send:", disabled=reason is not None,
@@ -192,14 +166,8 @@ def _give_up(event: UndeliverableEvent, key: str) -> None:
         f"**{labels.plain(event.subject)}** of order {labels.plain(event.order_id)} · This event "
         "is deleted, and no service receives it. The order's timeline keeps your reason. This cannot be undone."
     )
-    form(
+    Form(
         key,
-        note="Reason",
-        required=True,
-        button="Give the event up",
-        store=lambda note: [partial(_store_give_up, event, note, key)],
-    )
-
-
-def _store_give_up(event: UndeliverableEvent, note: str, key: str, actor: str) -> Command:
-    return console().events.give_up(event, note, actor=actor, command_id=key)
+        "Give the event up",
+        lambda actor, note: console().events.give_up(event, note, actor=actor, command_id=key),
+    ).refreshing()

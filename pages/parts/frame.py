@@ -108,6 +108,15 @@ def as_of(reading: Reading[Any], note: str = "") -> None:
         st.caption(f"As of {clock.at(reading.as_of, now)}{f' · {note}' if note else ''}")
 
 
+def missing(reading: Reading[Any], text: str, *, is_alone: bool = False) -> None:
+    """Draw that the one item of a page does not exist, or that the data source has not answered."""
+    if reading.as_of is None:
+        empty.no_source(reading, is_alone=is_alone)
+    else:
+        as_of(reading)
+        empty.nothing_matches(text)
+
+
 def shade(text: str, reading: Reading[Any]) -> str:
     """Text, in grey if the data is old."""
     return f":gray[{text}]" if reading.problem else text

@@ -114,7 +114,7 @@ def _incident(incident: Incident, reading: Reading[Incident]) -> None:
 
 
 def _summary(incident: Incident) -> str:
-    count = f"{incident.orders:,} {'order' if incident.orders == 1 else 'orders'} affected"
+    count = f"{labels.count(incident.orders, 'order')} affected"
     return f"the last {MAX_WINDOW:,} impacts, {count}" if incident.is_capped else count
 
 
@@ -214,7 +214,7 @@ def _affected(incident: Incident | None) -> str:
         return ""
     if not incident.orders:
         return "no order affected"
-    parts = [f"{incident.orders:,} {'order' if incident.orders == 1 else 'orders'}"]
+    parts = [f"{labels.count(incident.orders, 'order')}"]
     parts += [
         f"{count:,} {one if count == 1 else many}" for kind, one, many in COUNTED if (count := incident.count(kind))
     ]

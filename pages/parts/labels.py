@@ -124,6 +124,12 @@ BULK_ITEM: dict[str, Word] = {
     BulkItemState.SKIPPED: Word("Skipped, changed", "redo", "gray"),
     BulkItemState.NOT_SENT: Word("Never sent", "block", "gray"),
 }
+AUDIT_RESULT: dict[str, Word] = {
+    "done": Word("Done", "check_circle", "green"),
+    "started": Word("Started", "sync", "blue"),
+    "failed": Word("Failed", "error", "red"),
+    "refused": Word("Refused", "block", "red"),
+}
 
 # -- stock, events and sandbox --------------------------------------------------------------------
 
@@ -248,6 +254,16 @@ def word(table: Mapping[str, Word], state: str) -> Word:
 def text(table: Mapping[str, Word], state: str) -> str:
     """The word of a state, escaped for Markdown; an unknown state is cut to MOST_STATE characters."""
     return table[state].text if state in table else plain(named({}, state), MOST_STATE)
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: ``1 order``, ``1,204 orders``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def bulk_action(name: str, action: str | None) -> str:
+    """Label of what a bulk job does: its action, or its kind without one."""
+    return ACTIONS.get(action or "") or kind(name)
 
 
 def badge(table: Mapping[str, Word], state: str, *, grey: bool = False) -> str:

@@ -54,7 +54,7 @@ RESOLUTION_REASONS: dict[str, str] = {
     ResolutionReason.DUPLICATE_ORDER: "Duplicate order",
     ResolutionReason.PAYMENT_SEEN: "Payment seen at the gateway",
     ResolutionReason.STOCK_SEEN: "Stock seen",
-    ResolutionReason.SEEN_RELEASED: "Seen released in their ledger",
+    ResolutionReason.SEEN_RELEASED: "Seen released at the Inventory Service",
     ResolutionReason.NEVER_RESERVED: "Nothing was ever reserved",
     ResolutionReason.OTHER: "Other, see note",
 }

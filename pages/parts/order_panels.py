@@ -6,10 +6,9 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import actions, claims, labels
+from pages.parts import actions, labels, release_job, review_case
 from pages.parts.events import payload_of
 from pages.parts.widgets import clock, expander, orders
-from services.console.cache import Reading
 from services.console.facade import console
 from services.console.orders import OrderView
 from services.console.reviews import ReviewCase
@@ -17,12 +16,10 @@ from services.domain.reviews import ReviewState
 from state.outbox import Outgoing
 
 
-def events(reading: Reading[OrderView]) -> None:
+def events(view: OrderView, *, grey: bool) -> None:
     """The stored outgoing and incoming events."""
-    view = reading.value
-    if view is None or not (view.sent or view.received):
+    if not (view.sent or view.received):
         return
-    grey = bool(reading.problem)
     with st.container(border=True, gap="xsmall"):
         st.markdown("**Raw events**")
         for row in view.sent:
@@ -82,51 +79,44 @@ def facts(view: OrderView) -> None:
                 st.link_button("Open the trace", trace.url, icon=":material/timeline:")
 
 
-def cases(reading: Reading[OrderView]) -> None:
-    view = reading.value
-    if view is None or not view.cases:
+def cases(view: OrderView, *, grey: bool) -> None:
+    if not view.cases:
         return
     with st.container(border=True):
         st.markdown("**Review cases**")
         for case in view.cases:
-            _case(case, grey=bool(reading.problem))
+            _case(case, grey=grey)
 
 
 def _case(case: ReviewCase, *, grey: bool) -> None:
-    review, now = case.review, console().now()
+    review = case.review
     is_open = review.state == ReviewState.OPEN
+    note = f": {labels.plain(review.note)}" if review.note else ""
     st.markdown(
         f"{labels.badge(labels.REVIEW, review.reason, grey=grey or not is_open)} "
-        + (f"open for {clock.span(now - review.opened_at)}" if is_open else _resolved(case))
+        + (
+            f"open for {clock.span(console().now() - review.opened_at)}"
+            if is_open
+            else f"{labels.resolution(review.resolution, review.resolved_by)}{note}"
+        )
         + f"  \n:small[:gray[{labels.sentence(review.detail)}]]"
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.page_link(
             "reviews.py", label="Open case", icon=":material/side_navigation:", query_params={"case": review.review_id}
         )
-        if mine := claims.said(case):
-            st.markdown(f":small[{mine}]", width="content")
+        if claim := review_case.claimed(case):
+            st.markdown(f":small[{claim}]", width="content")
 
 
-def _resolved(case: ReviewCase) -> str:
-    review = case.review
-    note = f": {labels.plain(review.note)}" if review.note else ""
-    return f"{labels.resolution(review.resolution, review.resolved_by)}{note}"
-
-
-def release(reading: Reading[OrderView]) -> None:
-    job = reading.value.release if reading.value else None
+def release(view: OrderView, *, grey: bool) -> None:
+    job = view.release
     if job is None:
         return
-    now = console().now()
     with st.container(border=True):
-        st.markdown(f"**Release job** {labels.badge(labels.RELEASE, job.state, grey=bool(reading.problem))}")
-        due = ""
-        if job.next_attempt_at and job.state == "PENDING":
-            due = f" · next {clock.at(job.next_attempt_at, now)}" if job.next_attempt_at > now else " · next is due"
-        st.caption(
-            f"{job.attempts} attempts · touched {clock.ago(job.updated_at, now)}{due} · {labels.plain(job.reason)}"
-        )
+        st.markdown(f"**Release job** {labels.badge(labels.RELEASE, job.state, grey=grey)}")
+        touched = clock.ago(job.updated_at, console().now())
+        st.caption(f"{release_job.attempts(job)} · touched {touched} · {labels.plain(job.reason)}")
         if job.last_error:
             st.caption(f"Latest error: {labels.sentence(job.last_error)}")
 
@@ -137,4 +127,4 @@ def commands(view: OrderView) -> None:
     with st.container(border=True):
         st.markdown("**Commands**")
         for command in view.commands[:8]:
-            st.markdown(f":small[{actions.summary(command)}]")
+            actions.draw(command)

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import streamlit as st
 
-from pages.parts import access, actions, labels, overlay
+from pages.parts import actions, labels, overlay
+from pages.parts.dialogs import Form
 from pages.parts.widgets import clock
 from services.breakers.overrides import FORCED
 from services.console.facade import console, new_key, same_sight_key
@@ -56,7 +57,6 @@ def _end(override: BreakerOverride, key: str) -> None:
     actions.store(lambda actor: console().overrides.end(override, actor=actor, command_id=key))
 
 
-MAX_REASON = 500
 LENGTHS = {
     "5 min": timedelta(minutes=5),
     "15 min": timedelta(minutes=15),
@@ -64,6 +64,7 @@ LENGTHS = {
     "4 h": timedelta(hours=4),
     "24 h": timedelta(hours=24),
 }
+NO_STATE = "Choose a state: forced open spares the Inventory Service, forced closed sends every call."
 MEANS = {
     "forced_open": "No call is sent: standard orders are refused, important ones and reservations wait.",
     "forced_closed": "Every call is sent, however many fail: the Inventory Service is not spared.",
@@ -75,52 +76,31 @@ def open_dialog(name: str) -> None:
 
 
 def _dialog(name: str, key: str) -> None:
-    called = labels.breaker(name)
-    st.markdown(f"**{called}** on every replica. The override ends by itself.")
-    overlay.refreshing(_form, name, key)
+    st.markdown(f"**{labels.breaker(name)}** on every replica. The override ends by itself.")
+    Form(
+        key,
+        "Start override",
+        lambda actor, reason: console().overrides.start(
+            name,
+            st.session_state[f"state_{key}"],
+            reason,
+            LENGTHS[st.session_state[f"length_{key}"]],
+            actor=actor,
+            command_id=key,
+        ),
+        inputs=lambda: _inputs(key),
+        missing=lambda: None if st.session_state.get(f"state_{key}") else NO_STATE,
+        why_note="every page shows it while the override is active",
+    ).refreshing()
 
 
-def _form(name: str, key: str) -> None:
-    block = access.write_block()
-    with st.form(f"form_{key}", border=False):
-        st.radio(
-            "State",
-            FORCED,
-            index=None,
-            key=f"state_{key}",
-            format_func=lambda state: labels.word(labels.BREAKER, state).text,
-            captions=[MEANS[state] for state in FORCED],
-        )
-        st.segmented_control("For", list(LENGTHS), key=f"length_{key}", default="15 min", required=True)
-        st.text_area("Reason", key=f"note_{key}", max_chars=MAX_REASON, required=True)
-        clicked = st.form_submit_button(
-            "Start override",
-            type="primary",
-            key=f"do_{key}",
-            disabled=block is not None,
-            on_click=_submit,
-            args=(name, key),
-        )
-    if complaint := st.session_state.get(f"complaint_{key}") or block:
-        st.error(complaint, icon=":material/error:")
-    elif clicked:
-        overlay.close()
-        st.rerun()
-    elif remark := access.write_note():
-        st.caption(f":material/info: {remark}")
-
-
-def _submit(name: str, key: str) -> None:
-    reason = str(st.session_state.get(f"note_{key}") or "").strip()
-    state = st.session_state.get(f"state_{key}")
-    length = LENGTHS[str(st.session_state.get(f"length_{key}") or "15 min")]
-    complaint = None
-    if state is None:
-        complaint = "Choose a state: forced open spares the Inventory Service, forced closed sends every call."
-    elif not reason:
-        complaint = "A reason is needed; every page shows it while the override is active."
-    elif not actions.store(
-        lambda actor: console().overrides.start(name, state, reason[:MAX_REASON], length, actor=actor, command_id=key)
-    ):
-        complaint = "The database is away; nothing was stored."
-    st.session_state[f"complaint_{key}"] = complaint
+def _inputs(key: str) -> None:
+    st.radio(
+        "State",
+        FORCED,
+        index=None,
+        key=f"state_{key}",
+        format_func=lambda state: labels.word(labels.BREAKER, state).text,
+        captions=[MEANS[state] for state in FORCED],
+    )
+    st.segmented_control("For", list(LENGTHS), key=f"length_{key}", default="15 min", required=True)

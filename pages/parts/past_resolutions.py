@@ -43,25 +43,17 @@ def _table(past: Sequence[ActionSummary]) -> None:
         [_row(one) for one in past],
         border="horizontal",
         hide_index=True,
-        alt="What was done the last times this cause came, and how often it held",
+        alt="What was done the last times this cause came, and how often it lasted",
     )
 
 
 def _row(one: ActionSummary) -> dict[str, str]:
+    decided, why = one.lasted + one.failed, one.last.why
+    share = f"{one.lasted} of {decided}" if decided else "not known yet"
+    reason = f": {labels.plain(names.RESOLUTION_REASONS.get(why, why))}" if why else ""
     return {
         "Action": names.PAST_ACTIONS.get(one.action, labels.plain(one.action)),
         "Times": str(one.times),
-        "Lasted": _lasted(one),
-        "Last": f"{labels.plain(one.last.by)}, {clock.ago(one.last.at, console().now())}{_why(one)}",
+        "Lasted": f"{share}, {one.undecided} under way" if decided and one.undecided else share,
+        "Last": f"{labels.plain(one.last.by)}, {clock.ago(one.last.at, console().now())}{reason}",
     }
-
-
-def _lasted(one: ActionSummary) -> str:
-    decided = one.lasted + one.failed
-    share = f"{one.lasted} of {decided}" if decided else "not known yet"
-    return f"{share}, {one.undecided} under way" if decided and one.undecided else share
-
-
-def _why(one: ActionSummary) -> str:
-    why = one.last.why
-    return f": {labels.plain(names.RESOLUTION_REASONS.get(why, why))}" if why else ""

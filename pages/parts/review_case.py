@@ -1,8 +1,6 @@
-"""The work area of one review case: reconciliation, allowed actions, past resolutions and undo."""
+"""One review case: claim, reconciliation, allowed actions, past resolutions and undo, in a work area."""
 
 from __future__ import annotations
-
-from functools import partial
 
 import streamlit as st
 
@@ -10,81 +8,53 @@ from pages.parts import (
     access,
     actions,
     address,
-    claims,
     comparison,
-    dialogs,
     frame,
     labels,
     names,
-    overlay,
     past_resolutions,
+    release_job,
     retries,
 )
-from pages.parts.widgets import clock, empty, expander, orders, timeline
-from services.console.cache import Reading
+from pages.parts.widgets import clock, orders, timeline
+from pages.parts.work_area import WorkArea
 from services.console.facade import console, same_sight_key
 from services.console.reviews import CaseView, ReviewCase
+from services.domain.commands import CommandKind
 from services.domain.errors import ValidationFailed
 from services.domain.orders.model import ReleaseState
-from services.domain.reconciliation import what_a_retry_does, why_not_retry
 from services.domain.resolution_reasons import REASONS, needs_reason
 from services.domain.reviews import ReviewAction, ReviewState, called_by
 from services.metrics.trends import RELEASE
 from state.review_queue import CaseFilter
 
-CASE = "case"
-"""The parameter of the address that opens a case."""
+AREA = WorkArea("case", "Case", ":material/rate_review:")
 
 MAX_NOTE = 500
 TRIED_AGAIN = (ReviewAction.RETRY_RESERVATION, ReviewAction.RECONFIRM, ReviewAction.RETRY_STEP)
 """Actions with the keyboard shortcut T. They only retry, and a case allows one of them."""
 
 
-def asked_for() -> str:
-    return address.get(CASE)[:128]
-
-
-def close(review_id: str) -> None:
-    """Close the work area of a case. The work area of another case, opened in the meantime, stays open."""
-    if asked_for() == review_id:
-        address.drop(CASE)
-        expander.reset()
-        st.session_state.pop(comparison.ASKED, None)
-
-
 def open_button(case: ReviewCase) -> None:
-    """Draw the button that opens the case. It runs the whole page again: the work area is outside the live part."""
     review_id = case.review.review_id
     if st.button("Open case", key=f"open_{review_id}", icon=":material/side_navigation:"):
-        address.put(CASE, review_id)
-        st.rerun()
+        AREA.open(review_id)
 
 
-def drawer(review_id: str) -> None:
-    """Draw the work area at the side of the page. Its refreshes keep typed text."""
-    title = f"Case {labels.plain(review_id)}"
-    close_it = partial(close, review_id)
-    overlay.drawer(title, _refreshing, review_id, icon=":material/rate_review:", on_dismiss=close_it)
-
-
-def _refreshing(review_id: str) -> None:
-    overlay.refreshing(_work_area, review_id)
-
-
-def _work_area(review_id: str) -> None:
+def work_area(review_id: str) -> None:
+    """Draw the content of the work area."""
     actions.flash()
     reading = console().reviews.case(review_id)
+    view, grey = reading.value, bool(reading.problem)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        if reading.value is not None:
-            review = reading.value.case.review
-            frame.as_of(reading, f"version {review.version}")
-        dialogs.back("close_case", partial(close, review_id))
-    if reading.value is None:
-        _missing(review_id, reading)
+        if view is not None:
+            frame.as_of(reading, f"version {view.case.review.version}")
+        AREA.back(review_id)
+    if view is None:
+        frame.missing(reading, f"No case {labels.plain(review_id)} exists.", is_alone=True)
         return
     access.refusal()
-    view, grey = reading.value, bool(reading.problem)
-    _head(reading)
+    _head(view.case, grey=grey)
     comparison.draw(view.case.order, view.lookup, advice=view.advice, review_id=review_id, grey=grey)
     _actions(view)
     with st.expander("The last times this cause came", expanded=True, icon=":material/history:"):
@@ -93,30 +63,23 @@ def _work_area(review_id: str) -> None:
         timeline.draw(view.timeline, reading)
 
 
-def _missing(review_id: str, reading: Reading[CaseView]) -> None:
-    if reading.as_of is None:
-        empty.no_source(reading, is_alone=True)
-    else:
-        frame.as_of(reading)
-        empty.nothing_matches(f"No case {labels.plain(review_id)} exists.")
-
-
-def _head(reading: Reading[CaseView]) -> None:
-    view = reading.value
-    assert view is not None  # noqa: S101 - the caller has looked
-    case, now = view.case, console().now()
+def _head(case: ReviewCase, *, grey: bool) -> None:
     review = case.review
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(labels.badge(labels.REVIEW, review.reason, grey=bool(reading.problem)), width="content")
-        waits = f"waits {clock.span(now - review.opened_at)}" if review.state == ReviewState.OPEN else _ended(case)
+        st.markdown(labels.badge(labels.REVIEW, review.reason, grey=grey), width="content")
+        waits = (
+            f"waits {clock.span(console().now() - review.opened_at)}"
+            if review.state == ReviewState.OPEN
+            else _ended(case)
+        )
         st.markdown(f"{waits}{orders.priority(case.order)}", width="content")
         orders.link(review.order_id)
-    facts = (labels.plain(case.order.user_id), orders.items(case.order), f"at stake {orders.order_value(case)}")
+    facts = (labels.plain(case.order.user_id), orders.items(case.order), f"order value {orders.order_value(case)}")
     st.markdown(f"{labels.sentence(review.detail)}  \n:small[:gray[{' · '.join(facts)}]]")
     if review.state == ReviewState.OPEN:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(claims.said(case) or ":gray[Nobody has claimed it]", width="content")
-            claims.buttons(case)
+            st.markdown(claimed(case) or ":gray[Nobody has claimed it]", width="content")
+            _claim_buttons(case)
 
 
 def _ended(case: ReviewCase) -> str:
@@ -129,11 +92,7 @@ def _ended(case: ReviewCase) -> str:
 
 def _actions(view: CaseView) -> None:
     case = view.case
-    if case.command:
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f":small[{actions.summary(case.command)}]", width="content")
-            if actions.can_undo(case.command):
-                actions.undo_button(case.command, key=f"undo_{case.review.review_id}")
+    actions.draw(case.command, f"undo_{case.review.review_id}")
     if case.review.state != ReviewState.OPEN:
         return
     offered = [*view.actions.allowed, *view.actions.refused]
@@ -141,33 +100,31 @@ def _actions(view: CaseView) -> None:
         st.caption("The order has moved on; the case will close.")
         return
     _explanation(case, offered)
-    reason = _why_not(case)
+    reason = why_not_resolve(case) or actions.if_waiting(case.command, "A command on this case is under way.")
     with st.container(horizontal=True, gap="small", key=f"actions_{case.review.review_id}"):
         for number, action in enumerate(offered):
             refused = reason or view.actions.refused.get(action)
-            st.button(
+            is_first = number == 0 and not refused and access.write_block() is None
+            access.button(
                 retries.named(names.ACTIONS[action], called_by(action, [case.review.reason])),
-                key=f"{action}_{case.review.review_id}",
-                type="primary" if number == 0 and not refused else "secondary",
-                disabled=refused is not None,
-                help=refused or names.CONSEQUENCES[action],
+                f"{action}_{case.review.review_id}",
+                type="primary" if is_first else "secondary",
+                refused=refused,
+                hint=names.CONSEQUENCES[action],
                 on_click=_resolve,
                 args=(case, action, _key(case, action)),
                 shortcut="T" if action in TRIED_AGAIN else None,
             )
         if view.release and view.release.state != ReleaseState.DONE:
-            _retry_release(view)
+            key, label = f"retry_release_{view.release.order_id}", retries.named("Retry release", RELEASE)
+            command, stock = view.release_command, view.lookup.stock
+            release_job.retry_button(view.release, command, stock, key, label, refused=why_not_resolve(case))
     for action, why in view.actions.refused.items():
         st.caption(f":material/block: {names.ACTIONS[action]}: {why}")
     if complaint := st.session_state.get(f"complaint_{case.review.review_id}"):
         st.error(complaint, icon=":material/error:")
     elif note := access.write_note():
         st.caption(f":material/info: {note}")
-
-
-def _why_not(case: ReviewCase) -> str | None:
-    waiting = "A command on this case is under way." if actions.is_waiting(case.command) else None
-    return access.write_block() or claims.why_not_resolve(case) or waiting
 
 
 def _explanation(case: ReviewCase, offered: list[ReviewAction]) -> None:
@@ -216,35 +173,80 @@ def _resolve(case: ReviewCase, action: str, key: str) -> None:
     st.session_state[f"complaint_{review_id}"] = complaint
 
 
-def _retry_release(view: CaseView) -> None:
-    job = view.release
-    assert job is not None  # noqa: S101 - the caller has looked
-    waiting = "A retry is under way." if actions.is_waiting(view.release_command) else None
-    reason = access.write_block() or claims.why_not_resolve(view.case) or waiting or why_not_retry(view.lookup.stock)
-    key = same_sight_key("retry_release", job.order_id, job.version, view.release_command)
-    st.button(
-        retries.named("Retry release", RELEASE),
-        key=f"retry_release_{job.order_id}",
-        icon=":material/replay:",
-        disabled=reason is not None,
-        help=reason or what_a_retry_does(view.lookup.stock) or "The Inventory Service is asked to give the hold back.",
-        on_click=_store_retry,
-        args=(job.order_id, key),
-    )
-
-
-def _store_retry(order_id: str, key: str) -> None:
-    actions.store(lambda actor: console().releases.retry(order_id, actor=actor, command_id=key))
-
-
 def next_unclaimed(wanted: CaseFilter) -> None:
     """Callback: claim the most urgent matching case without a claim, and open it."""
-    found = console().reviews.next_unclaimed(wanted, leave=asked_for())
+    found = console().reviews.next_unclaimed(wanted, leave=AREA.opened())
     if found.problem:
         st.session_state[actions.FLASH] = (f"Not claimed: {found.problem}", ":material/error:")
     elif found.value is None:
         st.session_state[actions.FLASH] = ("No unclaimed case matches", ":material/check_circle:")
     else:
-        close(asked_for())
-        claims.claim(found.value.review.review_id, claims.key("claim_review", found.value))
-        address.put(CASE, found.value.review.review_id)
+        AREA.close(AREA.opened())
+        _claim(found.value.review.review_id, _claim_key(CommandKind.CLAIM_REVIEW, found.value), False)
+        address.put(AREA.parameter, found.value.review.review_id)
+
+
+# -- claims ---------------------------------------------------------------------------------------
+
+
+def claimed(case: ReviewCase) -> str:
+    """The owner and the end of the claim as text; empty when the case is not claimed."""
+    owner = case.review.owner_at(console().now())
+    if owner is None or case.review.claimed_until is None:
+        return ""
+    who = "you" if owner == access.actor() else labels.plain(owner)
+    return f":material/person_pin: {who} until {clock.at(case.review.claimed_until, console().now())}"
+
+
+def why_not_resolve(case: ReviewCase) -> str | None:
+    """Why the claim of another actor blocks actions on the case; None if it does not."""
+    now = console().now()
+    owner = case.review.owner_at(now)
+    if owner in (None, access.actor()) or access.is_admin():
+        return None
+    return f"{owner} works on this case until {clock.at(case.review.claimed_until or now, now)}."
+
+
+def _claim_buttons(case: ReviewCase) -> None:
+    """Draw the button to claim or to hand back the case. Only admins can take over the claim of another actor."""
+    waiting = actions.if_waiting(case.claim, "A claim is under way.")
+    review_id, owner = case.review.review_id, case.review.owner_at(console().now())
+    if owner == access.actor():
+        access.button(
+            "Hand back",
+            f"release_claim_{review_id}",
+            icon="person_remove",
+            refused=waiting,
+            hint="Others may take the case then. A claim also ends by itself.",
+            on_click=_hand_back,
+            args=(review_id, _claim_key(CommandKind.RELEASE_CLAIM, case)),
+        )
+        return
+    access.button(
+        "Claim" if owner is None else "Take over",
+        f"claim_{review_id}",
+        icon="person_pin",
+        refused=waiting or why_not_resolve(case),
+        hint="The case is yours for 15 minutes, and for longer while you act on it. Key: M",
+        shortcut="M" if owner is None else None,
+        on_click=_claim,
+        args=(review_id, _claim_key(CommandKind.CLAIM_REVIEW, case), owner is not None),
+    )
+
+
+def _claim(review_id: str, command_id: str, take_over: bool) -> None:
+    actions.store(
+        lambda actor: console().reviews.claim(review_id, actor=actor, command_id=command_id, take_over=take_over)
+    )
+
+
+def _hand_back(review_id: str, command_id: str) -> None:
+    actions.store(lambda actor: console().reviews.release_claim(review_id, actor=actor, command_id=command_id))
+
+
+def _claim_key(kind: str, case: ReviewCase) -> str:
+    """The idempotency key of a command on a claim, derived from the state of the case that the actor sees."""
+    # The key contains the owner, so that the same button can store a new claim after a claim has ended.
+    owner = case.review.owner_at(console().now())
+    sight = f"{case.review.review_id}/{access.actor()}/{owner}/{case.review.claimed_until}"
+    return same_sight_key(kind, sight, case.review.version, case.claim)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from pages.parts import labels, overlay, tiles
-from pages.parts.dialogs import form
+from pages.parts.dialogs import Form
 from pages.parts.widgets import clock, empty, orders
 from services.console.facade import console, new_key
-from services.console.sandbox import KINDS, Shelves, shown_kind
+from services.console.sandbox import KINDS, SandboxStock, shown_kind
 from services.domain.external import time_or_none
 from state.commands import Command
 from state.drills import Drill
@@ -197,13 +196,7 @@ def _start(kind: str, key: str) -> None:
         "It runs in the service: closing this page or a restart does not stop it, and what it changes is always put "
         "back. It can be stopped at any time and ends with a report."
     )
-    form(
-        key,
-        note="Reason",
-        required=True,
-        button="Start the drill",
-        store=lambda reason: [partial(_store, kind, reason, key)],
-    )
+    Form(key, "Start the drill", lambda actor, reason: _store(kind, reason, key, actor)).refreshing()
 
 
 def _store(kind: str, reason: str, key: str, actor: str) -> Command:
@@ -221,7 +214,7 @@ def _store(kind: str, reason: str, key: str, actor: str) -> Command:
 MOVEMENTS = 15
 
 
-def draw_stock(shown: Shelves | None, *, grey: bool) -> None:
+def draw_stock(shown: SandboxStock | None, *, grey: bool) -> None:
     if shown is None:
         empty.no_data_yet("The Inventory Service has not answered yet; the worker reads it every few seconds.")
         return

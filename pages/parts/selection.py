@@ -27,20 +27,20 @@ def box_key(name: str, row_id: str) -> str:
     return f"pick_{name}_{row_id}"
 
 
-def hold(name: str, place: str, fresh: Mapping[str, T]) -> Shown[T]:
+def keep(name: str, place: str, fresh: Mapping[str, T]) -> Shown[T]:
     """The fresh rows, or while some rows are selected, the rows from when the selection began.
 
     ``place`` names the filter and the page. Rows that were kept for another place are dropped.
     """
-    key = f"held_{name}"
-    held_place, held = st.session_state.get(key, (None, {}))
-    picked = [row_id for row_id in held if st.session_state.get(box_key(name, row_id))] if held_place == place else []
-    if not [row_id for row_id in picked if row_id in fresh]:
+    key = f"kept_{name}"
+    kept_place, kept = st.session_state.get(key, (None, {}))
+    picked = [row_id for row_id in kept if st.session_state.get(box_key(name, row_id))] if kept_place == place else []
+    if not any(row_id in fresh for row_id in picked):
         st.session_state[key] = (place, dict(fresh))
         return Shown(fresh, frozenset(), 0, ())
-    gone = frozenset(row_id for row_id in held if row_id not in fresh)
-    rows = {row_id: fresh.get(row_id, row) for row_id, row in held.items()}
-    new = sum(row_id not in held for row_id in fresh)
+    gone = frozenset(kept) - frozenset(fresh)
+    rows = {row_id: fresh.get(row_id, row) for row_id, row in kept.items()}
+    new = len(frozenset(fresh) - frozenset(kept))
     return Shown(rows, gone, new, tuple(row_id for row_id in picked if row_id not in gone))
 
 
@@ -59,7 +59,7 @@ def show_new(name: str, place: str, fresh: Mapping[str, T], shown: Shown[T]) -> 
 
 
 def _follow(name: str, place: str, fresh: Mapping[str, T]) -> None:
-    st.session_state[f"held_{name}"] = (place, dict(fresh))
+    st.session_state[f"kept_{name}"] = (place, dict(fresh))
 
 
 def box(name: str, row_id: str, label: str, *, disabled: bool = False) -> None:
@@ -67,13 +67,12 @@ def box(name: str, row_id: str, label: str, *, disabled: bool = False) -> None:
 
 
 def pick_all(name: str, row_ids: Sequence[str]) -> None:
-    """Callback: select every row that is shown."""
-    for row_id in row_ids:
-        st.session_state[box_key(name, row_id)] = True
+    """Callback: select rows."""
+    st.session_state.update({box_key(name, row_id): True for row_id in row_ids})
 
 
 def pick_none(name: str, row_ids: Sequence[str]) -> None:
-    """Callback: clear the selection of every row that is shown."""
+    """Callback: clear the selection of rows."""
     for row_id in row_ids:
         if box_key(name, row_id) in st.session_state:
             st.session_state[box_key(name, row_id)] = False

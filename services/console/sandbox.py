@@ -25,7 +25,7 @@ COMMAND_KINDS = (CommandKind.START_DRILL, CommandKind.STOP_DRILL, CommandKind.SE
 
 
 @dataclass(frozen=True, slots=True)
-class Shelves:
+class SandboxStock:
     """A copy of the reference Inventory Service's stock, ledger and faults, stored by the worker."""
 
     as_of: datetime
@@ -40,7 +40,7 @@ class Shelves:
 class SandboxPage:
     """The content of the Sandbox page."""
 
-    shelves: Shelves | None
+    stock: SandboxStock | None
     active: Drill | None
     past: tuple[Drill, ...]
     """Finished drills, newest first."""
@@ -97,7 +97,7 @@ def _page(connection: Connection, now: datetime) -> SandboxPage:
     known = drills.latest(connection)
     given = [command for command in commands.latest(connection, limit=50) if command.kind in COMMAND_KINDS]
     return SandboxPage(
-        shelves=_shelves(*shown) if shown else None,
+        stock=_stock(*shown) if shown else None,
         active=drills.active(connection),
         past=tuple(drill for drill in known if drill.finished_at),
         wished_rate=float(wished[0]["ordersPerSecond"]) if wished else None,
@@ -106,5 +106,5 @@ def _page(connection: Connection, now: datetime) -> SandboxPage:
     )
 
 
-def _shelves(shown: Mapping[str, Any], at: datetime) -> Shelves:
-    return Shelves(at, tuple(shown["items"]), tuple(shown["ledger"]), shown["faults"])
+def _stock(shown: Mapping[str, Any], at: datetime) -> SandboxStock:
+    return SandboxStock(at, tuple(shown["items"]), tuple(shown["ledger"]), shown["faults"])

@@ -75,7 +75,7 @@ def summary(standings: Iterable[Agreement]) -> str:
     """Return the number of items by agreement, as one sentence."""
     counts = Counter(standings)
     parts = [
-        f"theirs agree: {counts[Agreement.AGREES]:,}",
+        f"agreed: {counts[Agreement.AGREES]:,}",
         f"would be refused: {counts[Agreement.REFUSED]:,}",
         f"not answered: {counts[Agreement.UNANSWERED]:,}",
     ]

@@ -48,7 +48,7 @@ AT_ONCE = """
     ("path", "opener", "outside"),
     [
         ("reviews", "side_navigation\n\nOpen case", "Availability unverified"),
-        ("releases", "compare_arrows\n\nBoth sides", "Only these"),
+        ("releases", "compare_arrows\n\nCompare", "Only these"),
     ],
 )
 def test_a_work_area_stays_closed_after_an_immediate_click(

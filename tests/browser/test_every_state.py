@@ -61,7 +61,7 @@ FRESH = {
 
 READS = re.compile(
     "Find|CSV|Close|Close .*|Help for .*|Open case|Affected orders|Only these|Outage|Item list"
-    "|Select all shown|Next|Previous|Newest|Copy to clipboard|Increment|Decrement|Back|Both sides"
+    "|Select all shown|Next|Previous|Newest|Copy to clipboard|Increment|Decrement|Back|Compare"
     r"|(Availability unverified|Confirmation failed|No confirmation|Payment unknown|Release failed|Waiting).* \d+"
     r"|(SKU-[A-Z]+|[0-9a-f]{8}…) \d+"
 )

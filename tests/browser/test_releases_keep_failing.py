@@ -145,10 +145,10 @@ def test_a_job_whose_stock_is_still_reserved_cannot_be_marked_released(shop: Hol
     # The reconciliation of one job: reserved stock is not marked, and the page shows the reason.
     page.goto(f"{shop.console}/releases")
     row = page.locator(f".st-key-job_{reserved}")
-    row.get_by_role("button", name="Both sides").click()
+    row.get_by_role("button", name="Compare").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label(re.compile("Proof")).fill("half a sen")
-    expect(dialog.locator(f".st-key-theirs_{reserved}")).to_contain_text("Reserved")
+    expect(dialog.locator(f".st-key-inventory_status_{reserved}")).to_contain_text("Reserved")
     expect(
         dialog.get_by_text(re.compile("still holds stock for this order: retry the release instead"))
     ).to_be_visible()
@@ -165,7 +165,7 @@ def test_a_job_whose_stock_is_still_reserved_cannot_be_marked_released(shop: Hol
     page.get_by_role("button", name="Select all shown").wait_for(state="detached")
     page.get_by_role("button", name="Mark released 2", exact=True).click()
     dialog.get_by_label(re.compile("Proof")).fill("seen in their ledger")
-    expect(dialog.get_by_text("Theirs agree: 1; would be refused: 1; not answered: 0.")).to_be_visible()
+    expect(dialog.get_by_text("Agreed: 1; would be refused: 1; not answered: 0.")).to_be_visible()
     expect(dialog.get_by_text("acts on 1 of 2")).to_be_visible()
     expect(dialog.get_by_label(re.compile("Proof"))).to_have_value("seen in their ledger")
     dialog.get_by_role("button", name="Mark released: 1 item").click()

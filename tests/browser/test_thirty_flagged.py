@@ -94,7 +94,7 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     case.get_by_role("button", name="Claim").click()
     expect(case.get_by_text("you until")).to_be_visible()
     expect(case.locator(f".st-key-ours_{orders[0]['orderId']}")).to_contain_text("Waiting for inventory")
-    expect(case.locator(f".st-key-theirs_{orders[0]['orderId']}")).to_contain_text("Nothing reserved")
+    expect(case.locator(f".st-key-inventory_status_{orders[0]['orderId']}")).to_contain_text("Nothing reserved")
     dismiss(page, "cross")
     expect(row(page, mine)).to_contain_text("you until")
     assert page.context.browser is not None
@@ -114,7 +114,7 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     page.get_by_role("button", name="Retry reservation 2", exact=True).click()
     preview = page.get_by_role("dialog")
     expect(preview.get_by_text("Retry reservation: 2 items").first).to_be_visible()
-    expect(preview.get_by_text("Theirs agree: 2; would be refused: 0; not answered: 0.")).to_be_visible()
+    expect(preview.get_by_text("Agreed: 2; would be refused: 0; not answered: 0.")).to_be_visible()
     preview.get_by_role("button", name="Retry reservation: 2 items").click()
     eventually(lambda: monday.data("bulk-jobs")["items"])
     (first,) = [one["operationId"] for one in monday.data("bulk-jobs")["items"]]
@@ -125,7 +125,7 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     expect(page.get_by_text(f"{rest} waiting")).to_be_visible()
     page.get_by_role("button", name=f"Retry reservation {rest} of {rest} matching").click()
     expect(preview.get_by_text(re.compile("what comes later is not included"))).to_be_visible()
-    expect(preview.get_by_text(f"Theirs agree: {rest}; would be refused: 0; not answered: 0.")).to_be_visible()
+    expect(preview.get_by_text(f"Agreed: {rest}; would be refused: 0; not answered: 0.")).to_be_visible()
     expect(preview.get_by_text(f"acts on {rest} of {rest}")).to_be_visible()
     changed = monday.data("reviews", limit="200")["items"]
     version = next(one["version"] for one in changed if one["reviewId"] == left[-1])

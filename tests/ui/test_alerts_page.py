@@ -113,7 +113,7 @@ def test_fewer_labels_silence_more_and_none_silence_nothing(busy: Database) -> N
 
 def test_running_silences_are_listed_and_can_be_ended_once(busy: Database, show: Show) -> None:
     test = show("alerts.py", section="Silences")
-    assert "ends in 41 min, at 12:41:00 · 1 held back now · ben@example.com: replayed at noon, known case" in said(test)
+    assert "ends in 41 min, at 12:41:00 · silences 1 now · ben@example.com: replayed at noon, known case" in said(test)
     press(test, f"end_{seed_alerts.SILENCE}")
     (command,) = stored(busy)
     assert (command.kind, command.target_id) == ("end_silence", seed_alerts.SILENCE)

@@ -23,7 +23,7 @@ from tests.support import seed_console
 from tests.support.pages import FAILED, NOON, UNAVAILABLE, as_role, begun, dialog, press, said, stored, told
 
 Show = Callable[..., AppTest]
-HELD, DEDUCTED, FREE = StockState.RESERVED, StockState.DEDUCTED, StockState.FREE
+RESERVED, DEDUCTED, FREE = StockState.RESERVED, StockState.DEDUCTED, StockState.FREE
 
 
 def rows(test: AppTest) -> dict[str, dict[str, str]]:
@@ -41,7 +41,7 @@ def test_opening_a_preview_requests_one_lookup_of_the_frozen_targets(busy: Datab
     (question,) = stored(busy)
     assert (question.kind, question.arguments) == ("ask_theirs_many", {"orderIds": list(FAILED)})
     assert "Asking the Inventory Service..." in said(test)
-    assert {row["Theirs"] for row in rows(test).values()} == {"Asking..."}
+    assert {row["Inventory status"] for row in rows(test).values()} == {"Asking..."}
     button = form_button(test)
     assert (button.label, button.disabled) == ("Comparing with the Inventory Service", True)
     assert not [one for one in test.text_input if str(one.key).startswith("count_")]
@@ -51,7 +51,7 @@ def test_recent_lookups_are_not_repeated(busy: Database, show: Show) -> None:
     told(busy, FREE, *FAILED)
     test = press(show("releases.py", job="Failed"), "mark_matching")
     assert stored(busy) == []
-    assert "Theirs agree: 3; would be refused: 0; not answered: 0." in said(test)
+    assert "Agreed: 3; would be refused: 0; not answered: 0." in said(test)
     assert not [row for row in rows(test).values() if "What follows" in row]
     assert form_button(test).label == "Mark released: 3 items"
 
@@ -60,10 +60,10 @@ def test_targets_refused_by_the_inventory_status_are_left_out_and_every_number_f
     busy: Database, show: Show
 ) -> None:
     told(busy, FREE, "ORD-1007", "ORD-3000")
-    told(busy, HELD, "ORD-3001", said="ACTIVE")
+    told(busy, RESERVED, "ORD-3001", said="ACTIVE")
     test = press(show("releases.py", job="Failed"), "mark_matching")
     shown = rows(test)
-    assert {order_id: row["Theirs"] for order_id, row in shown.items()} == {
+    assert {order_id: row["Inventory status"] for order_id, row in shown.items()} == {
         "ORD-1007": "Nothing reserved",
         "ORD-3000": "Nothing reserved",
         "ORD-3001": "Reserved",
@@ -71,7 +71,7 @@ def test_targets_refused_by_the_inventory_status_are_left_out_and_every_number_f
     assert [row["What follows"] for row in shown.values()] == ["", "Will be left out", ""]
     text = said(test)
     assert "1 will be left out: The Inventory Service still holds stock for this order: retry the release" in text
-    assert "Theirs agree: 2; would be refused: 1; not answered: 0." in text
+    assert "Agreed: 2; would be refused: 1; not answered: 0." in text
     assert "acts on 2 of 3" in text
     assert form_button(test).label == "Mark released: 2 items"
     assert test.text_input(key=dialog(test, "count_")).label == "Type 2 to confirm"
@@ -89,7 +89,7 @@ def test_targets_refused_by_the_inventory_status_are_left_out_and_every_number_f
 
 def test_the_number_of_everything_shown_is_not_the_number_to_type(busy: Database, show: Show) -> None:
     told(busy, FREE, "ORD-1007", "ORD-3000")
-    told(busy, HELD, "ORD-3001")
+    told(busy, RESERVED, "ORD-3001")
     test = press(show("releases.py", job="Failed"), "mark_matching")
     test.text_area(key=dialog(test, "note_")).set_value("ticket 77")
     test.text_input(key=dialog(test, "count_")).set_value("3")
@@ -98,20 +98,20 @@ def test_the_number_of_everything_shown_is_not_the_number_to_type(busy: Database
 
 
 def test_without_any_agreeing_target_there_is_no_button(busy: Database, show: Show) -> None:
-    told(busy, HELD, *FAILED)
+    told(busy, RESERVED, *FAILED)
     test = press(show("releases.py", job="Failed"), "mark_matching")
-    assert "speaks against every one of them" in said(test)
+    assert "rules out every one of them" in said(test)
     assert not [one for one in test.button if str(one.key).startswith("do_")]
 
 
 def test_a_retry_of_what_is_released_already_goes_along_and_shows_what_it_does(busy: Database, show: Show) -> None:
     told(busy, FREE, "ORD-1007")
-    told(busy, HELD, "ORD-3000")
+    told(busy, RESERVED, "ORD-3000")
     told(busy, DEDUCTED, "ORD-3001")
     test = press(show("releases.py", cause=UNAVAILABLE), "retry_matching")
     shown = {order_id: row["What follows"] for order_id, row in rows(test).items()}
     assert shown == {
-        "ORD-1007": "Harmless: nothing held, closes the job",
+        "ORD-1007": "Harmless: nothing reserved, closes the job",
         "ORD-3001": "Will be left out",
         "ORD-3000": "Releases the reservation",
     }
@@ -146,7 +146,7 @@ def test_a_preview_names_claimed_cases_and_the_consequence(busy: Database, show:
 def test_an_unknown_inventory_status_leaves_nothing_out(busy: Database, show: Show, problem: str) -> None:
     told(busy, None, *FAILED, problem=problem)
     test = press(show("releases.py", job="Failed"), "mark_matching")
-    assert "Theirs agree: 0; would be refused: 0; not answered: 3." in said(test)
+    assert "Agreed: 0; would be refused: 0; not answered: 3." in said(test)
     assert form_button(test).label == "Mark released: 3 items"
 
 
@@ -154,7 +154,7 @@ def test_without_a_worker_nobody_waits_for_an_answer(busy: Database, show: Show)
     busy.write_now(lambda c: c.execute(delete(tables.replicas)))
     test = press(show("releases.py", job="Failed"), "mark_matching")
     assert form_button(test).label == "Mark released: 3 items"
-    assert {row["Theirs"] for row in rows(test).values()} == {"Not answered"}
+    assert {row["Inventory status"] for row in rows(test).values()} == {"Not answered"}
 
 
 # -- the facade -------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_an_answer_that_comes_after_the_freezing_changes_neither_the_items_nor_t
     assert first is not None
     frozen = freeze(first.items, NOON, is_asking=first.is_asking, waited=timedelta(0))
     assert frozen is not None
-    told(database, HELD, sixty.targets[0].order_id, seconds_ago=1)
+    told(database, RESERVED, sixty.targets[0].order_id, seconds_ago=1)
     console().expire()
     later = console().previews.compared(marking, "q-1").value
     assert later is not None
@@ -218,8 +218,8 @@ def test_an_answer_that_comes_after_the_freezing_changes_neither_the_items_nor_t
 def test_an_answer_that_is_too_old_or_from_before_the_order_changed_counts_for_nothing(
     database: Database, sixty: BulkRequest
 ) -> None:
-    told(database, HELD, sixty.targets[0].order_id, seconds_ago=301)
-    told(database, HELD, sixty.targets[1].order_id, seconds_ago=540)
+    told(database, RESERVED, sixty.targets[0].order_id, seconds_ago=301)
+    told(database, RESERVED, sixty.targets[1].order_id, seconds_ago=540)
     compared = console().previews.compared(sixty, "q-1").value
     assert compared is not None
     assert {one.agreement for one in list(compared.items.values())[:2]} == {Agreement.UNANSWERED}

@@ -16,7 +16,7 @@ from state.engine.database import Database
 from tests.support.pages import FAILED, NOON, begun, checked, press, said, stored, told
 
 PAGES = Path(__file__).resolve().parents[2] / "pages"
-HELD, FREE = StockState.RESERVED, StockState.FREE
+RESERVED, FREE = StockState.RESERVED, StockState.FREE
 KEY = "preview"
 
 
@@ -45,7 +45,7 @@ def answered(database: Database, held: str | None = "ORD-3001", seconds_ago: flo
     (question,) = [command for command in stored(database) if command.state == "STORED"]
     told(database, FREE, *(order_id for order_id in FAILED if order_id != held), seconds_ago=seconds_ago)
     if held:
-        told(database, HELD, held, seconds_ago=seconds_ago)
+        told(database, RESERVED, held, seconds_ago=seconds_ago)
     database.write_now(lambda c: commands.finish(c, question.command_id, "DONE", Outcome("x"), NOON))
 
 
@@ -72,7 +72,7 @@ def test_what_comes_after_the_freezing_changes_no_number_and_is_shown(
     test = opened()
     answered(busy)
     checked(test.run())
-    told(busy, HELD, "ORD-3000", seconds_ago=1)
+    told(busy, RESERVED, "ORD-3000", seconds_ago=1)
     checked(test.run())
     assert (button(test), numbers(test)) == (("Mark released: 2 items", False), ["Type 2 to confirm"])
     assert "1 more would be refused by now: ask again to leave them out." in said(test)
@@ -83,7 +83,7 @@ def test_what_comes_after_the_freezing_changes_no_number_and_is_shown(
 
 
 def test_the_preview_can_be_frozen_before_every_answer_is_there(busy: Database, opened: Callable[[], AppTest]) -> None:
-    told(busy, HELD, "ORD-3001")
+    told(busy, RESERVED, "ORD-3001")
     test = press(opened(), f"now_{KEY}")
     assert button(test) == ("Mark released: 2 items", False)
 
@@ -93,7 +93,7 @@ def test_asking_again_freezes_anew(busy: Database, opened: Callable[[], AppTest]
     answered(busy, held=None)
     checked(test.run())
     assert button(test) == ("Mark released: 3 items", False)
-    told(busy, HELD, "ORD-3000", seconds_ago=-1)
+    told(busy, RESERVED, "ORD-3000", seconds_ago=-1)
     # The others' answers are a moment old: nobody has to be asked, and what is known by now is frozen.
     press(test, f"again_{KEY}")
     assert button(test) == ("Mark released: 2 items", False)

@@ -1,4 +1,4 @@
-"""One release job: both sides on demand, what a retry does, what is refused, and what helped before."""
+"""One release job: compared on demand, what a retry does, what is refused, and what helped before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from state.engine.database import Database
 from tests.support.pages import UNAVAILABLE, as_role, checked, dialog, press, said, stored, told
 
 Show = Callable[..., AppTest]
-HELD, DEDUCTED, FREE = StockState.RESERVED, StockState.DEDUCTED, StockState.FREE
+RESERVED, DEDUCTED, FREE = StockState.RESERVED, StockState.DEDUCTED, StockState.FREE
 
 
 def memory(test: AppTest) -> list[dict[str, Any]]:
@@ -29,7 +29,7 @@ def test_the_reconciliation_of_a_job_is_shown_on_demand_with_one_lookup(busy: Da
     assert test.query_params["release"] in ("ORD-3000", ["ORD-3000"])
     text = said(checked(test.run()))
     assert "version 2" in text
-    assert "Theirs: the Inventory Service" in text
+    assert "Inventory status" in text
     (question,) = stored(busy)
     assert (question.kind, question.target_id) == ("ask_theirs", "ORD-3000")
 
@@ -40,7 +40,7 @@ def test_the_list_requests_no_lookup(busy: Database, show: Show) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stock", "reason"), [(HELD, "still holds stock"), (DEDUCTED, "has already deducted the stock")]
+    ("stock", "reason"), [(RESERVED, "still holds stock"), (DEDUCTED, "has already deducted the stock")]
 )
 def test_reserved_or_deducted_stock_is_not_marked_and_the_reason_is_shown(
     busy: Database, show: Show, stock: StockState, reason: str
@@ -49,7 +49,7 @@ def test_reserved_or_deducted_stock_is_not_marked_and_the_reason_is_shown(
     listed = show("releases.py")
     assert listed.button(key="mark_ORD-3000").disabled
     assert reason in listed.button(key="mark_ORD-3000").help
-    assert f"{'reserved' if stock == HELD else 'deducted'} over there, asked 3 s ago" in said(listed)
+    assert f"{'reserved' if stock == RESERVED else 'deducted'} at the Inventory Service, asked 3 s ago" in said(listed)
     opened = show("releases.py", release="ORD-3000")
     assert opened.button(key=dialog(opened, "do_")).disabled
     assert reason in warnings(opened)
@@ -92,7 +92,7 @@ def test_deducted_stock_is_not_retried(busy: Database, show: Show) -> None:
         assert "would refuse the release again" in test.button(key=key).help
 
 
-@pytest.mark.parametrize(("stock", "more"), [(None, {"problem": "NO_ANSWER"}), (HELD, {"seconds_ago": 301})])
+@pytest.mark.parametrize(("stock", "more"), [(None, {"problem": "NO_ANSWER"}), (RESERVED, {"seconds_ago": 301})])
 def test_an_unknown_or_old_inventory_status_refuses_nothing(
     busy: Database, show: Show, stock: StockState | None, more: dict[str, Any]
 ) -> None:
@@ -103,7 +103,7 @@ def test_an_unknown_or_old_inventory_status_refuses_nothing(
 
 
 def test_a_retry_from_the_work_area_and_from_the_list_is_one_command(busy: Database, show: Show) -> None:
-    told(busy, HELD, "ORD-3000")
+    told(busy, RESERVED, "ORD-3000")
     first, second = show("releases.py", release="ORD-3000"), show("releases.py", release="ORD-3000")
     press(first, "retry_open_ORD-3000")
     press(second, "retry_ORD-3000")
@@ -113,7 +113,7 @@ def test_a_retry_from_the_work_area_and_from_the_list_is_one_command(busy: Datab
 def test_a_viewer_sees_the_reconciliation_and_every_action_disabled(busy: Database, show: Show) -> None:
     as_role(busy, "viewer")
     test = show("releases.py", release="ORD-3000")
-    for key in ("retry_open_ORD-3000", "ask_theirs_ORD-3000", dialog(test, "do_")):
+    for key in ("retry_open_ORD-3000", "look_up_ORD-3000", dialog(test, "do_")):
         assert test.button(key=key).disabled
     assert stored(busy) == []
 

@@ -325,7 +325,7 @@ def test_each_case_offers_what_the_order_allows_while_the_inventory_status_is_un
 def test_the_work_area_shows_the_reconciliation_past_resolutions_and_the_timeline(busy: Database, show: Show) -> None:
     text = said(show("reviews.py", case="REV-3"))
     assert "Confirmation requested" in text
-    assert "they say ACTIVE" in text
+    assert "answered as ACTIVE" in text
     assert "Asked 11:59:57 · 3 s ago by olga@example.com" in text
     assert "Stock reserved" in text
     assert "This cause" not in text
@@ -347,7 +347,7 @@ def test_opening_a_case_requests_one_lookup(busy: Database, show: Show) -> None:
     (command,) = [command for command in stored(busy) if command.kind == "ask_theirs"]
     assert (command.target_id, command.arguments) == ("ORD-1002", {"reviewId": "REV-1"})
     assert "Asking..." in said(test)
-    assert test.button(key="ask_theirs_ORD-1002").disabled
+    assert test.button(key="look_up_ORD-1002").disabled
 
 
 def test_a_fresh_lookup_is_not_repeated(busy: Database, show: Show) -> None:
@@ -388,7 +388,7 @@ def test_a_service_that_cannot_answer_is_shown_and_refuses_nothing(busy: Databas
     answer(busy, "ORD-1002", LookupResult(None, problem=CANNOT_ANSWER))
     test = show("reviews.py", case="REV-1")
     assert "Cannot answer" in said(test)
-    assert "our side alone decides what is offered" in said(test)
+    assert "our record alone decides what is offered" in said(test)
     assert not test.button(key="RETRY_RESERVATION_REV-1").disabled
 
 
@@ -580,7 +580,7 @@ def test_the_outcome_of_a_command_is_shown_on_its_case(busy: Database, show: Sho
 def test_a_viewer_sees_every_action_disabled_with_the_reason(busy: Database, show: Show) -> None:
     as_role(busy, "viewer")
     test = show("reviews.py", case="REV-3")
-    for key in ("next_unclaimed", "claim_REV-3", "RECONFIRM_REV-3", "CANCEL_ORDER_REV-3", "ask_theirs_ORD-1004"):
+    for key in ("next_unclaimed", "claim_REV-3", "RECONFIRM_REV-3", "CANCEL_ORDER_REV-3", "look_up_ORD-1004"):
         assert test.button(key=key).disabled
         assert test.button(key=key).help == "Your role here is viewer: an operator may do this."
     assert stored(busy) == []

@@ -51,9 +51,6 @@ def part(
 def _toggle(name: str, key: str, touched: Callable[[], None] | None) -> None:
     others = [one for one in opened() if one != name]
     names = [*others, name] if st.session_state.get(key) else others
-    if names:
-        address.put(OPEN, _BETWEEN.join(names[-MOST:]))
-    else:
-        reset()
+    address.put(OPEN, _BETWEEN.join(names[-MOST:]))
     if touched:
         touched()

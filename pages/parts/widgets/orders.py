@@ -8,7 +8,7 @@ from datetime import datetime
 
 import streamlit as st
 
-from pages.parts import address
+from pages.parts import address, labels
 from pages.parts.labels import plain
 from pages.parts.widgets import clock
 from services.console.facade import console
@@ -71,8 +71,7 @@ def shortened(text: str) -> str:
 
 
 def units(order: Order) -> str:
-    count = sum(line.quantity for line in order.lines)
-    return f"{count} {'unit' if count == 1 else 'units'}"
+    return labels.count(sum(line.quantity for line in order.lines), "unit")
 
 
 def order_value(case: ReviewCase) -> str:
@@ -98,3 +97,12 @@ def reservation_left(order: Order) -> str:
         return ""
     left = end - console().now()
     return f" · reservation ends in {clock.span(left)}" if left.total_seconds() > 0 else " · reservation has ended"
+
+
+def states(order: Order, *, grey: bool) -> tuple[tuple[str, str], ...]:
+    """Names and badges of the states of the order, its stock and its payment."""
+    return (
+        ("Order", labels.badge(labels.ORDER, order.status, grey=grey)),
+        ("Inventory", labels.badge(labels.INVENTORY, order.inventory_status, grey=grey)),
+        ("Payment", labels.badge(labels.PAYMENT, order.payment_status, grey=grey)),
+    )

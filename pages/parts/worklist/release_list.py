@@ -21,36 +21,25 @@ NAME = "release"
 GROUPS_SHOWN = 6
 
 
-def causes(page: ReleasesPage, chosen: str | None, choose: Callable[[str | None], None], *, grey: bool) -> None:
-    """The causes of unfinished jobs with a button each; ``choose`` is called with the cause to keep, or None."""
-    if not page.groups and chosen is None:
-        return
-    with st.container(border=True, gap="xsmall"):
-        st.markdown("**By cause**")
-        for number, group in enumerate(page.groups[:GROUPS_SHOWN]):
-            _cause(number, group, choose, is_chosen=chosen is not None and group.cause == chosen, grey=grey)
-        left = page.groups[GROUPS_SHOWN:]
-        if left:
-            count = sum(group.failed + group.pending for group in left)
-            st.caption(f"{count:,} jobs of {len(left)} rarer causes")
-        if chosen is not None and chosen not in [group.cause for group in page.groups]:
-            named = labels.plain(labels.cause_text(chosen))
-            st.caption(f"No job has this cause any more: {named}")
-    if chosen is not None:
-        _past_actions(chosen)
-
-
-def _past_actions(cause: str) -> None:
-    """Past actions on jobs with the chosen cause."""
-    reading = console().releases.past_actions(cause)
-    if reading.value is not None:
+def causes(page: ReleasesPage, chosen: str | None, choose: Callable[[str], None], *, grey: bool) -> None:
+    """The causes of unfinished jobs with a button each; ``choose`` is called with the cause to keep, or without one."""
+    if page.groups or chosen is not None:
+        with st.container(border=True, gap="xsmall"):
+            st.markdown("**By cause**")
+            for number, group in enumerate(page.groups[:GROUPS_SHOWN]):
+                _cause(number, group, choose, is_chosen=group.cause == chosen, grey=grey)
+            if left := page.groups[GROUPS_SHOWN:]:
+                count = sum(group.failed + group.pending for group in left)
+                st.caption(f"{count:,} jobs of {len(left)} rarer causes")
+            if chosen is not None and chosen not in [group.cause for group in page.groups]:
+                st.caption(f"No job has this cause any more: {labels.plain(labels.cause_text(chosen))}")
+    past = console().releases.past_actions(chosen).value if chosen is not None else None
+    if chosen is not None and past is not None:
         with st.expander("The last times this cause came", expanded=True, icon=":material/history:"):
-            past_resolutions.of_releases(reading.value, cause)
+            past_resolutions.of_releases(past, chosen)
 
 
-def _cause(
-    number: int, group: CauseGroup, choose: Callable[[str | None], None], *, is_chosen: bool, grey: bool
-) -> None:
+def _cause(number: int, group: CauseGroup, choose: Callable[[str], None], *, is_chosen: bool, grey: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         for state, count in ((ReleaseState.FAILED, group.failed), (ReleaseState.PENDING, group.pending)):
             if count:
@@ -65,50 +54,41 @@ def _cause(
             icon=":material/filter_alt_off:" if is_chosen else ":material/filter_alt:",
             type="tertiary",
             on_click=choose,
-            args=(None if is_chosen else group.cause,),
+            args=("" if is_chosen else group.cause,),
         )
-
-
-def _can_act(row: ReleaseRow) -> bool:
-    return row.release.state != ReleaseState.DONE and not actions.is_waiting(row.command)
 
 
 def selection_bar(rows: Mapping[str, ReleaseRow], picked: tuple[str, ...]) -> None:
     """Draw the actions on the selected jobs."""
     selectable = [order_id for order_id, row in rows.items() if row.release.state != ReleaseState.DONE]
-    able = [row for order_id in picked if _can_act(row := rows[order_id])]
+    able = [
+        rows[order_id] for order_id in picked if order_id in selectable and not work.why_not(rows[order_id].command)
+    ]
     selection.bar(NAME, list(rows), selectable, picked, partial(_act_on, able, picked))
 
 
 def _act_on(able: list[ReleaseRow], picked: tuple[str, ...]) -> None:
-    _retry_selected(able, picked)
-    failed = [row for row in able if row.release.state == ReleaseState.FAILED]
-    if failed:
+    """Several jobs are previewed first; one job is retried immediately."""
+    label = "Queue" if retries.is_shut() else "Retry"
+    if len(able) == 1:
+        pick_none = partial(selection.pick_none, NAME, picked)
+        job, command, stock, key = able[0].release, able[0].command, able[0].stock, "bulk_retry"
+        work.retry_button(job, command, stock, key, f"{label} 1", after=pick_none, shortcut="T", is_primary=True)
+    else:
+        _preview_button("bulk_retry", label, BulkAction.RETRY_RELEASE, able, picked)
+    if failed := [row for row in able if row.release.state == ReleaseState.FAILED]:
         _preview_button("bulk_mark", "Mark released", BulkAction.MARK_RELEASED, failed, picked)
 
 
-def _retry_selected(rows: list[ReleaseRow], picked: tuple[str, ...]) -> None:
-    """Draw the retry button. Several jobs are previewed first; one job is retried immediately, with the key T."""
-    label = "Queue" if retries.is_shut() else "Retry"
-    if len(rows) != 1:
-        _preview_button("bulk_retry", label, BulkAction.RETRY_RELEASE, rows, picked)
-        return
-    (row,) = rows
-    work.retry_button(
-        row, "bulk_retry", label=f"{label} 1", shortcut="T", after=partial(selection.pick_none, NAME, picked)
-    )
-
-
 def _preview_button(key: str, label: str, bulk_action: str, rows: list[ReleaseRow], picked: tuple[str, ...]) -> None:
-    block = access.write_block()
-    if st.button(
+    is_retry = bulk_action == BulkAction.RETRY_RELEASE
+    if access.button(
         f"{label} {len(rows)}",
-        key=key,
-        type="primary" if bulk_action == BulkAction.RETRY_RELEASE else "secondary",
-        icon=":material/replay:" if bulk_action == BulkAction.RETRY_RELEASE else ":material/verified:",
-        disabled=block is not None or not rows,
-        help=block or (None if rows else "A command on each of them is under way."),
-        shortcut="T" if bulk_action == BulkAction.RETRY_RELEASE else None,
+        key,
+        type="primary" if is_retry else "secondary",
+        icon="replay" if is_retry else "verified",
+        refused=None if rows else "A command on each of them is under way.",
+        shortcut="T" if is_retry else None,
     ):
         bulk.open_preview(bulk.picked(bulk_action, None, [target(row.release) for row in rows]), (NAME, picked))
 
@@ -123,8 +103,7 @@ def draw(row: ReleaseRow, *, gone: bool, grey: bool) -> None:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 orders.link(job.order_id)
                 st.markdown(labels.badge(labels.RELEASE, job.state, grey=grey or gone), width=110)
-                attempts = f"{job.attempts} {'attempt' if job.attempts == 1 else 'attempts'}"
-                st.markdown(f":small[{attempts}{_next(row)} · touched {touched}]", width="content")
+                st.markdown(f":small[{work.attempts(job)} · touched {touched}]", width="content")
                 if gone:
                     st.caption("no longer in this list", width="content")
                 elif job.state != ReleaseState.DONE:
@@ -132,16 +111,7 @@ def draw(row: ReleaseRow, *, gone: bool, grey: bool) -> None:
             if job.last_error:
                 st.markdown(f":small[**{labels.sentence(job.last_error)}**]")
             st.caption(f"{labels.plain(job.reason)} · {orders.items(row.order)}{_stock(row)}")
-            if row.command:
-                st.markdown(f":small[{actions.summary(row.command)}]")
-
-
-def _next(row: ReleaseRow) -> str:
-    due = row.release.next_attempt_at
-    if row.release.state != ReleaseState.PENDING or due is None:
-        return ""
-    left = due - console().now()
-    return f", next in {clock.span(left)}" if left.total_seconds() > 0 else ", next is due"
+            actions.draw(row.command)
 
 
 def _stock(row: ReleaseRow) -> str:
@@ -149,21 +119,21 @@ def _stock(row: ReleaseRow) -> str:
     if row.stock is None or row.answer is None:
         return ""
     asked = f"asked {clock.ago(row.answer.asked_at, console().now())}"
-    return f" · {labels.text(labels.STOCK_STATE, row.stock).lower()} over there, {asked}"
+    return f" · {labels.text(labels.STOCK_STATE, row.stock).lower()} at the Inventory Service, {asked}"
 
 
 def _buttons(row: ReleaseRow) -> None:
     order_id = row.release.order_id
     with st.container(horizontal=True, horizontal_alignment="right", gap="xsmall"):
         work.open_button(row)
-        reason = work.why_not(row) or why_not_mark(row.stock)
-        if row.release.state == ReleaseState.FAILED and st.button(
+        if row.release.state == ReleaseState.FAILED and access.button(
             "Mark released",
-            key=f"mark_{order_id}",
-            icon=":material/verified:",
+            f"mark_{order_id}",
+            icon="verified",
             type="tertiary",
-            disabled=reason is not None,
-            help=reason or "With proof that nothing is held any more.",
+            refused=work.why_not(row.command) or why_not_mark(row.stock),
+            hint="With proof that nothing is reserved any more.",
         ):
             work.mark_released(row)
-        work.retry_button(row, f"retry_{order_id}")
+        label = retries.label("Retry now")
+        work.retry_button(row.release, row.command, row.stock, f"retry_{order_id}", label)

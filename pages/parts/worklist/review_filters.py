@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import streamlit as st
 
-from pages.parts import access, address, labels, names
+from pages.parts import access, address, labels, listing, names
 from pages.parts.widgets import list_filters
 from services.domain.orders.model import ReviewReason
 from services.domain.reviews import ReviewState
@@ -19,7 +17,7 @@ ORDERS = {
     "urgent": "Most urgent",
     "oldest": "Longest waiting",
     "newest": "Newest",
-    "units": "Most units at stake",
+    "units": "Most units",
 }
 # The parameter of the address that limits a cause to one code.
 CODE = "code"
@@ -31,76 +29,23 @@ WHOLE_PAGE = "reviews_whole_page"
 def draw() -> None:
     """The filter widgets; each change goes back to the first page."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        _text("Search", "q", "Case, order or user id")
-        _pick("Cause", "reason", list(ReviewReason), "Every cause")
-        _pick("Priority", "priority", list(names.PRIORITY), "Every priority")
-        _text("Product", "product", "Whole product id")
-        st.selectbox(
-            "Sort",
-            list(SORTS),
-            format_func=ORDERS.__getitem__,
-            key="sort",
-            bind="query-params",
-            width=list_filters.HALF,
-            on_change=_first_page,
+        listing.search("Search", "q", "Case, order or user id", _first_page)
+        listing.choice("Cause", "reason", list(ReviewReason), "Every cause", _other_cause, name=_reason)
+        listing.choice(
+            "Priority", "priority", list(names.PRIORITY), "Every priority", _first_page, name=names.PRIORITY.__getitem__
         )
+        listing.search("Product", "product", "Whole product id", _first_page)
+        listing.choice("Sort", "sort", SORTS, None, _first_page, name=ORDERS.__getitem__)
         list_filters.search_button("q", "Case, order or user id", clear)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        _choice("State", "review_state", STATES)
-        _choice("Owner", "owner", OWNERS)
-    _code_badge()
-
-
-def _text(label: str, key: str, placeholder: str) -> None:
-    st.text_input(
-        label,
-        key=key,
-        type="search",
-        placeholder=placeholder,
-        bind="query-params",
-        width=list_filters.HALF,
-        max_chars=128,
-        icon=":material/search:",
-        on_change=_first_page,
-    )
-
-
-def _pick(label: str, key: str, options: list[str], placeholder: str) -> None:
-    st.selectbox(
-        label,
-        options,
-        index=None,
-        placeholder=placeholder,
-        format_func=_said,
-        key=key,
-        bind="query-params",
-        width=list_filters.HALF,
-        on_change=_first_page if key != "reason" else _other_cause,
-    )
-
-
-def _said(option: str) -> str:
-    return names.PRIORITY.get(option) or labels.word(labels.REVIEW, option).text
-
-
-def _choice(label: str, key: str, options: Mapping[str, str]) -> None:
-    st.segmented_control(
-        label,
-        list(options),
-        default=next(iter(options)),
-        required=True,
-        format_func=options.__getitem__,
-        key=key,
-        bind="query-params",
-        on_change=_first_page,
-    )
-
-
-def _code_badge() -> None:
+        listing.segments("State", "review_state", STATES, _first_page)
+        listing.segments("Owner", "owner", OWNERS, _first_page)
     if code := _code():
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.badge(f"Only {_code_text(code)}", icon=":material/filter_alt:", color="blue")
-            st.button("Every code", key="drop_code", type="tertiary", icon=":material/close:", on_click=_other_cause)
+        listing.tag(f"Only {_code_text(code)}", "filter_alt", _other_cause, "Every code", "drop_code")
+
+
+def _reason(reason: str) -> str:
+    return labels.word(labels.REVIEW, reason).text
 
 
 def _code() -> str:

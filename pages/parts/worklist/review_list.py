@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import access, actions, bulk, claims, labels, names, retries, selection
+from pages.parts import access, actions, bulk, labels, names, retries, selection
 from pages.parts import review_case as work
 from pages.parts.widgets import clock, orders
 from services.console.facade import console
 from services.console.reviews import QueuePage, ReviewCase, target
 from services.domain.bulk import BulkAction
 from services.domain.reviews import ReviewAction, ReviewState, called_by
-from state.commands import Command
+from state.review_queue import Group
 
 NAME = "review"
 GROUPS_SHOWN = 6
@@ -24,36 +23,22 @@ GROUPS_SHOWN = 6
 def groups(page: QueuePage, keep_cause: Callable[[str, str], None], keep_product: Callable[[str], None]) -> None:
     """Draw the causes and products of the matching cases. A click keeps only the cases of one cause or product."""
     with st.container(gap=None):
-        with _shared("By cause"):
-            for group in page.by_cause[:GROUPS_SHOWN]:
-                reason, code = group.keys
-                named = f" · {labels.plain(code)}" if code else ""
-                text = f"{labels.text(labels.REVIEW, reason)}{named} **{group.count:,}**"
-                _group_button(text, f"cause_{reason}_{code}", keep_cause, reason, code)
-            _more(len(page.by_cause))
-        with _shared("By product"):
-            for group in page.by_product[:GROUPS_SHOWN]:
-                (product,) = group.keys
-                _group_button(
-                    f"{orders.short(product)} **{group.count:,}**", f"product_{product}", keep_product, product
-                )
-            _more(len(page.by_product))
+        _groups("cause", page.by_cause, _cause, keep_cause)
+        _groups("product", page.by_product, orders.short, keep_product)
 
 
-def _more(groups: int) -> None:
-    if groups > GROUPS_SHOWN:
-        st.caption(f"and {groups - GROUPS_SHOWN:,} more", width="content")
+def _groups(kind: str, groups: Sequence[Group], text: Callable[..., str], keep: Callable[..., None]) -> None:
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption(f"By {kind}", width=80)
+        for group in groups[:GROUPS_SHOWN]:
+            label, key = f"{text(*group.keys)} **{group.count:,}**", "_".join((kind, *group.keys))
+            st.button(label, key=key, type="tertiary", help="Keep only these", on_click=keep, args=group.keys)
+        if len(groups) > GROUPS_SHOWN:
+            st.caption(f"and {len(groups) - GROUPS_SHOWN:,} more", width="content")
 
 
-def _shared(label: str) -> DeltaGenerator:
-    """Draw a line with a label, and return it for the buttons of causes or of products."""
-    line = st.container(horizontal=True, gap="small", vertical_alignment="center")
-    line.caption(label, width=80)
-    return line
-
-
-def _group_button(text: str, key: str, keep: Callable[..., None], *keys: str) -> None:
-    st.button(text, key=key, type="tertiary", help="Keep only these", on_click=keep, args=keys)
+def _cause(reason: str, code: str) -> str:
+    return f"{labels.text(labels.REVIEW, reason)}{f' · {labels.plain(code)}' if code else ''}"
 
 
 def selection_bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
@@ -62,15 +47,11 @@ def selection_bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> No
 
 
 def _act_on(cases: list[ReviewCase], picked: tuple[str, ...]) -> None:
-    block = access.write_block()
     for action in ReviewAction:
         allowing = [case for case in cases if action in case.actions and not actions.is_waiting(case.command)]
         call = called_by(action, {case.review.reason for case in allowing})
-        if allowing and st.button(
-            retries.counted(names.ACTIONS[action], f"{len(allowing)}", call),
-            key=f"bulk_{action}",
-            disabled=block is not None,
-            help=block,
+        if allowing and access.button(
+            retries.counted(names.ACTIONS[action], f"{len(allowing)}", call), f"bulk_{action}"
         ):
             targets = [target(one.review, console().now()) for one in allowing]
             chosen = bulk.picked(BulkAction.RESOLVE_REVIEW, action, targets, of=len(cases))
@@ -88,7 +69,7 @@ def draw(case: ReviewCase, *, gone: bool, grey: bool) -> None:
                 orders.link(review.order_id)
                 st.markdown(labels.badge(labels.REVIEW, review.reason, grey=grey or gone), width=190)
                 st.markdown(f":small[{_standing(case)}]{orders.priority(case.order)}", width="content")
-                if mine := claims.said(case):
+                if mine := work.claimed(case):
                     st.markdown(f":small[{mine}]", width="content")
                 with st.container(horizontal=True, horizontal_alignment="right"):
                     if gone:
@@ -99,15 +80,7 @@ def draw(case: ReviewCase, *, gone: bool, grey: bool) -> None:
                 f"{labels.sentence(review.detail)} · {orders.items(case.order)} · {orders.order_value(case)}"
                 f"{orders.reservation_left(case.order) if review.state == ReviewState.OPEN else ''}"
             )
-            if case.command:
-                _command(case.command, review.review_id)
-
-
-def _command(command: Command, review_id: str) -> None:
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f":small[{actions.summary(command)}]", width="content")
-        if actions.can_undo(command):
-            actions.undo_button(command, key=f"undo_row_{review_id}")
+            actions.draw(case.command, f"undo_row_{review.review_id}")
 
 
 def _standing(case: ReviewCase) -> str:

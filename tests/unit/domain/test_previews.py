@@ -63,6 +63,5 @@ def test_the_summary_counts_every_item_once(found: list[Agreement]) -> None:
 def test_the_summary_reads_as_a_sentence() -> None:
     found = [Agreement.AGREES] * 27 + [Agreement.REFUSED] * 2 + [Agreement.UNANSWERED] + [Agreement.LATER] * 3
     assert summary(found) == (
-        "theirs agree: 27; would be refused: 2; not answered: 1; "
-        "3 beyond the first 50 are compared when their turn comes"
+        "agreed: 27; would be refused: 2; not answered: 1; 3 beyond the first 50 are compared when their turn comes"
     )
