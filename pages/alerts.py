@@ -70,27 +70,18 @@ def _evaluated(evaluator: EvaluatorStatus | None) -> str:
 def _warnings(page: AlertsPage, reading: Reading[AlertsPage]) -> None:
     if reading.problem:
         return
-    if page.evaluator is not None and page.evaluator.is_late:
-        last = page.evaluator.evaluated_at
-        since = f" since {clock.both(last, console().now())}" if last else ""
-        st.warning(
-            f"No worker has evaluated the alerts{since}. What is shown is the last known state.",
-            title="Alerts are not being evaluated",
-            icon=":material/notification_important:",
-        )
-    if page.evaluator is not None and page.evaluator.failures:
-        st.warning(
-            "  \n".join(words.plain(failure) for failure in page.evaluator.failures),
-            title="A part of the alerts is not evaluated; the others are",
-            icon=":material/notification_important:",
-        )
+    alarm = ":material/notification_important:"
+    if (evaluator := page.evaluator) and evaluator.is_late:
+        since = f" since {clock.both(evaluator.evaluated_at, console().now())}" if evaluator.evaluated_at else ""
+        text = f"No worker has evaluated the alerts{since}. What is shown is the last known state."
+        st.warning(text, title="Alerts are not being evaluated", icon=alarm)
+    if evaluator and evaluator.failures:
+        text = "  \n".join(words.plain(failure) for failure in evaluator.failures)
+        st.warning(text, title="A part of the alerts is not evaluated; the others are", icon=alarm)
     if (trouble := page.webhook.trouble) is not None:
         waiting = f"{page.webhook.pending:,} message{'' if page.webhook.pending == 1 else 's'} to be sent"
-        st.warning(
-            f"{waiting}. Last attempt: {words.plain(trouble.last_error)}",
-            title="Notifications cannot be sent",
-            icon=":material/outgoing_mail:",
-        )
+        text = f"{waiting}. Last attempt: {words.plain(trouble.last_error)}"
+        st.warning(text, title="Notifications cannot be sent", icon=":material/outgoing_mail:")
 
 
 def _wanted(row: AlertRow) -> bool:

@@ -72,15 +72,13 @@ def _standing(breaker: Breaker, override: BreakerOverride | None) -> str:
 
 
 def _override_button(breaker: Breaker, asked: Command | None) -> None:
-    reason = access.write_block()
-    if asked and asked.kind == "set_override" and actions.is_waiting(asked):
-        reason = "A command on this breaker is under way."
-    if st.button(
+    is_starting = asked is not None and asked.kind == "set_override"
+    if access.button(
         "Override",
-        key=f"override_{breaker.name}",
-        icon=":material/front_hand:",
-        disabled=reason is not None,
-        help=reason or access.write_note() or "Open or closed, for a while, with a reason.",
+        f"override_{breaker.name}",
+        icon="front_hand",
+        refused=actions.if_waiting(asked, "A command on this breaker is under way.") if is_starting else None,
+        hint=access.write_note() or "Open or closed, for a while, with a reason.",
     ):
         overrides.open_dialog(breaker.name)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import actions, dead_letters, events, frame, labels, tiles
+from pages.parts import actions, dead_letters, events, frame, labels, listing, tiles
 from pages.parts.widgets import clock, list_filters, paging
+from services.console.events import Delivery
 from services.console.facade import console
 
 VIEWS = ("Dead letters", "Outgoing", "Incoming")
@@ -15,47 +16,38 @@ LISTS = ("letters", "outgoing", "incoming")
 
 def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.segmented_control(
-            "Show", list(VIEWS), key="view", default=VIEWS[0], required=True, bind="query-params",
-            on_change=paging.reset, args=LISTS,
-        )  # fmt: skip
+        listing.segments("Show", "view", {view: view for view in VIEWS}, _newest)
         view = st.session_state.get("view") or VIEWS[0]
         if view == "Dead letters":
-            _dead_letter_state()
+            states = console().events.DEAD_LETTER_STATES
+            words = {state: labels.word(labels.DEAD_LETTER, state).text for state in states}
+            listing.segments("State", "letters", words, _newest)
         elif view == "Outgoing":
             _choice("Type", "out_type", console().events.OUTGOING_TYPES, None)
             _choice("State", "out_state", console().events.OUTGOING_OUTCOMES, labels.OUTGOING)
         else:
             _choice("Type", "in_type", console().events.INCOMING_TYPES, None)
             _choice("Outcome", "in_state", console().events.INCOMING_OUTCOMES, labels.INCOMING)
-        st.text_input(
-            "Order", key="event_order", type="search", placeholder="Order id", bind="query-params", width=220,
-            max_chars=128, icon=":material/search:", on_change=paging.reset, args=LISTS,
-        )  # fmt: skip
+        listing.search("Order", "event_order", "Order id", _newest, width=220)
         list_filters.search_button("event_order", "Order id", _clear)
 
 
-def _dead_letter_state() -> None:
-    st.segmented_control(
-        "State", list(console().events.DEAD_LETTER_STATES), key="letters", default="OPEN", required=True,
-        format_func=lambda state: labels.word(labels.DEAD_LETTER, state).text, bind="query-params",
-        on_change=paging.reset, args=LISTS,
-    )  # fmt: skip
-
-
 def _choice(label: str, key: str, options: tuple[str, ...], table: dict[str, labels.Word] | None) -> None:
-    st.selectbox(
-        label, list(options), index=None, key=key, placeholder=f"Every {label.lower()}", bind="query-params",
-        format_func=lambda one: labels.word(table, one).text if table else one, width=list_filters.HALF,
-        on_change=paging.reset, args=LISTS,
-    )  # fmt: skip
+    def name(option: str) -> str:
+        return labels.word(table, option).text if table else option
+
+    listing.choice(label, key, options, f"Every {label.lower()}", _newest, name=name)
+
+
+def _newest() -> None:
+    paging.reset(*LISTS)
 
 
 def _clear() -> None:
     st.session_state.update({"out_type": None, "out_state": None, "in_type": None, "in_state": None})
     st.session_state.update({"event_order": "", "letters": "OPEN"})
     dead_letters.every_cause()
-    paging.reset(*LISTS)
+    _newest()
 
 
 def flow() -> None:
@@ -67,8 +59,9 @@ def flow() -> None:
     frame.as_of(reading)
     age = (now - delivery.outbox_oldest_at).total_seconds() if delivery.outbox_oldest_at else 0.0
     with st.grid(4, min_column_width=150):
-        tiles.plain("Outbox", f"{delivery.outbox_waiting:,}", _oldest(age), grey=grey)
-        tiles.plain("Relay", *_relay(), grey=grey)
+        oldest = f"oldest waits {age:,.0f} s" if age else "everything is published"
+        tiles.plain("Outbox", f"{delivery.outbox_waiting:,}", oldest, grey=grey)
+        tiles.plain("Relay", *_relay(delivery), grey=grey)
         for lag in delivery.consumers:
             note = f"{lag.ack_pending:,} in hand, {lag.redelivered:,} again · as of {clock.at(lag.as_of, now)}"
             tiles.plain(f"Behind on {labels.plain(lag.stream)}", f"{lag.pending:,}", note, grey=grey)
@@ -77,20 +70,15 @@ def flow() -> None:
         tiles.plain("Dead letters", f"{delivery.open_dead_letters:,}", "open", grey=grey)
 
 
-def _oldest(age_seconds: float) -> str:
-    return f"oldest waits {age_seconds:,.0f} s" if age_seconds else "everything is published"
-
-
-def _relay() -> tuple[str, str]:
-    delivery = console().events.delivery().value
-    if delivery is None or not delivery.connected:
+def _relay(delivery: Delivery) -> tuple[str, str]:
+    """The state of the outbox relay, and what explains it."""
+    if not delivery.connected:
         return "n/a", "no worker is running"
     if not all(delivery.connected.values()):
         return "Disconnected", "no connection to NATS: events wait in the outbox"
     if delivery.relay_problems:
-        return "Refused" if delivery.is_refused else "Failing", labels.plain(
-            next(iter(delivery.relay_problems.values()))
-        )
+        problem = next(iter(delivery.relay_problems.values()))
+        return "Refused" if delivery.is_refused else "Failing", labels.plain(problem)
     return "Publishing", f"connected: {len(delivery.connected)} of {len(delivery.connected)}"
 
 

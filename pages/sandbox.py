@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import streamlit as st
 
 from pages.parts import access, actions, address, frame, labels, sandbox
@@ -47,7 +45,14 @@ def everything() -> None:
 
 def _one(drill_id: str) -> None:
     """One drill with its report."""
-    st.button("Every drill", key="every_drill", type="tertiary", icon=":material/arrow_back:", on_click=_close)
+    st.button(
+        "Every drill",
+        key="every_drill",
+        type="tertiary",
+        icon=":material/arrow_back:",
+        on_click=address.drop,
+        args=("drill",),
+    )
     reading = console().sandbox.drill(drill_id)
     if reading.value is not None:
         frame.as_of(reading)
@@ -133,20 +138,12 @@ def _past(page: SandboxPage) -> None:
                     type="tertiary",
                     icon=":material/description:",
                     help="Open the report",
-                    on_click=_open,
-                    args=(drill.drill_id,),
+                    on_click=address.put,
+                    args=("drill", drill.drill_id),
                 )
                 st.markdown(sandbox.verdict(drill), width="content")
                 st.caption(sandbox.summary(drill), width="stretch")
                 st.caption(clock.ago(drill.created_at, console().now()), width="content")
-
-
-def _open(drill_id: str) -> None:
-    address.put("drill", drill_id)
-
-
-def _close() -> None:
-    address.drop("drill")
 
 
 def _traffic(page: SandboxPage) -> None:
@@ -170,11 +167,7 @@ def _traffic(page: SandboxPage) -> None:
 def _set_traffic(last: str) -> None:
     rate = float(st.session_state["traffic_rate"])
     key = same_sight_key("set_traffic", f"{rate:g}/{last}", 0, None)
-    actions.store(partial(_store_traffic, rate, key))
-
-
-def _store_traffic(rate: float, key: str, actor: str) -> Command:
-    return console().sandbox.set_traffic(rate, actor=actor, command_id=key)
+    actions.store(lambda actor: console().sandbox.set_traffic(rate, actor=actor, command_id=key))
 
 
 frame.page("Sandbox", everything)

@@ -67,7 +67,7 @@ def _facts(row: AlertRow) -> list[str]:
     word = "pending" if alert.state == "pending" else "firing"
     facts = [f"{word} since {clock.both(since, now)}"]
     if row.rule is not None and row.rule.unit != "state":
-        facts.insert(0, f"{measured(alert.value, row.rule.unit)}, threshold {limit(row)}")
+        facts.insert(0, f"{measured(alert.value, row.rule.unit)}, threshold {_limit(row)}")
     if row.rule is not None and alert.state == "pending" and row.rule.for_duration:
         facts.append(f"fires after {clock.span(row.rule.for_duration)}")
     if alert.kept_since:
@@ -78,7 +78,7 @@ def _facts(row: AlertRow) -> list[str]:
     return facts
 
 
-def limit(row: AlertRow) -> str:
+def _limit(row: AlertRow | RuleRow) -> str:
     """The threshold in words."""
     if row.rule is None or row.threshold is None:
         return "n/a"
@@ -141,32 +141,18 @@ def _explained(row: AlertRow) -> None:
 
 def _buttons(row: AlertRow, page: AlertsPage) -> None:
     alert = row.alert
-    block = access.write_block()
     waiting = actions.if_waiting(row.command, "A command on this alert is under way.")
-    not_ack = "It does not fire yet." if alert.state != "firing" else None
-    not_ack = not_ack or ("It is acknowledged already." if alert.acknowledged_at else None)
+    refused = waiting or ("It does not fire yet." if alert.state != "firing" else None)
+    refused = refused or ("It is acknowledged already." if alert.acknowledged_at else None)
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button(
-            "Acknowledge",
-            key=f"ack_{alert.alert_id}",
-            icon=":material/person_check:",
-            disabled=bool(block or waiting or not_ack),
-            help=block or waiting or not_ack or "Show others that you work on it, until the alert ends.",
-        ):
-            acknowledge(alert)
-        if st.button(
-            "Silence",
-            key=f"silence_{alert.alert_id}",
-            icon=":material/notifications_off:",
-            disabled=bool(block or waiting),
-            help=block or waiting or "Send no notifications about it for a while.",
-        ):
-            silence(alert, page)
+        hint = "Show others that you work on it, until the alert ends."
+        if access.button("Acknowledge", f"ack_{alert.alert_id}", icon="person_check", refused=refused, hint=hint):
+            overlay.show("Acknowledge", _acknowledge, alert, new_key(), icon=":material/person_check:")
+        hint = "Send no notifications about it for a while."
+        icon = "notifications_off"
+        if access.button("Silence", f"silence_{alert.alert_id}", icon=icon, refused=waiting, hint=hint):
+            overlay.show("Silence", _silence, alert, page, new_key(), icon=f":material/{icon}:", width="medium")
         _explained(row)
-
-
-def acknowledge(alert: Alert) -> None:
-    overlay.show("Acknowledge", _acknowledge, alert, new_key(), icon=":material/person_check:")
 
 
 def _acknowledge(alert: Alert, key: str) -> None:
@@ -183,13 +169,8 @@ def _acknowledge(alert: Alert, key: str) -> None:
     ).refreshing()
 
 
-def silence(alert: Alert, page: AlertsPage) -> None:
-    """Draw the dialog of a silence. Its preview lists the alerts as of the opening of the dialog."""
-    icon = ":material/notifications_off:"
-    overlay.show("Silence", _silence, alert, page, new_key(), icon=icon, width="medium")
-
-
 def _silence(alert: Alert, page: AlertsPage, key: str) -> None:
+    """Draw the dialog of a silence. Its preview lists the alerts as of the opening of the dialog."""
     st.markdown(
         f"**{labels.plain(alert.name)}** · Nothing is sent about alerts with all of these labels until the end. "
         "They are still evaluated and shown; the silence ends by itself."
@@ -263,7 +244,7 @@ def rules(page: AlertsPage, *, grey: bool) -> None:
             "Alert": row.rule.name,
             "State": _state(row, grey=grey),
             "Value": measured(row.value, row.rule.unit),
-            "Threshold": f"{labels.plain(row.rule.comparison)} {measured(row.threshold, row.rule.unit)}",
+            "Threshold": _limit(row),
             "Fires after": clock.span(row.rule.for_duration) if row.rule.for_duration else "at once",
             "Severity": labels.word(labels.SEVERITY, row.rule.severity).text,
         }
@@ -351,14 +332,12 @@ def _silence_row(row: SilenceRow, *, grey: bool) -> None:
                 f"{labels.plain(silence.reason)}"
             )
             actions.draw(row.command)
-        block = access.write_block()
-        waiting = actions.if_waiting(row.command, "It is being ended.")
-        st.button(
+        access.button(
             "End now",
-            key=f"end_{silence.silence_id}",
-            icon=":material/notifications:",
-            disabled=bool(block or waiting),
-            help=block or waiting or "What still fires is sent again.",
+            f"end_{silence.silence_id}",
+            icon="notifications",
+            refused=actions.if_waiting(row.command, "It is being ended."),
+            hint="What still fires is sent again.",
             on_click=_end,
             args=(row,),
         )

@@ -57,22 +57,17 @@ def _listed(state: str, order_id: str | None, clear: Callable[[], None]) -> None
         return
     window = paging.window(NAME, (state, group, order_id), page.dead_letters, lambda row: row.dead_letter.id)
     if not window.rows:
-        _nothing(state, is_filtered=bool(group or order_id), clear=clear)
+        if state == "OPEN" and not (group or order_id):
+            empty.nothing_wrong("Every event that came in was handled.")
+        else:
+            settled = "No such letter matches; it may have been settled."
+            empty.nothing_matches(settled if group or order_id else "No dead letter is in this state.", clear)
     grey = bool(reading.problem)
     if page.groups and not group and not order_id:
         _groups(page.groups, state, grey=grey)
     if window.rows:
         _letters(window, group, order_id, grey=grey)
     paging.page_buttons(NAME, window)
-
-
-def _nothing(state: str, *, is_filtered: bool, clear: Callable[[], None]) -> None:
-    if is_filtered:
-        empty.nothing_matches("No such letter matches; it may have been settled.", clear)
-    elif state == "OPEN":
-        empty.nothing_wrong("Every event that came in was handled.")
-    else:
-        empty.nothing_matches("No dead letter is in this state.", clear)
 
 
 def _groups(groups: tuple[Group, ...], state: str, *, grey: bool) -> None:
@@ -87,7 +82,7 @@ def _one_group(group: Group, state: str, *, grey: bool) -> None:
     with st.container(gap="xxsmall", key=f"cause_{key}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(labels.badge(labels.DEAD_LETTER, state, grey=grey), width=90)
-            count = f"{labels.count(group.count, 'dead letter')}"
+            count = labels.count(group.count, "dead letter")
             st.markdown(f"**{labels.plain(group.subject)}** · {count}", width="content")
             st.caption(f"last {clock.ago(group.last_at, console().now())}", width="stretch")
             st.button(
@@ -106,34 +101,18 @@ def key_of(group: Group) -> str:
 
 
 def _act_on(group: Group, key: str, bulk_action: BulkAction, label: str, icon: str) -> None:
-    block = access.write_block()
-    if st.button(
-        f"{label} {_of(group.count)}", key=f"{label.lower()}_cause_{key}", icon=f":material/{icon}:",
-        disabled=block is not None, help=block or access.write_note(),
-    ):  # fmt: skip
+    is_cut = group.count > MAX_ITEMS
+    number = f"the {MAX_ITEMS:,} oldest of {group.count:,}" if is_cut else f"{group.count:,} of {group.count:,}"
+    if access.button(f"{label} {number}", f"{label.lower()}_cause_{key}", icon=icon, hint=access.write_note()):
         bulk.freeze_and_preview(lambda: console().events.freeze(bulk_action, group))
-
-
-def _of(dead_letters: int) -> str:
-    return (
-        f"the {MAX_ITEMS:,} oldest of {dead_letters:,}"
-        if dead_letters > MAX_ITEMS
-        else f"{dead_letters:,} of {dead_letters:,}"
-    )
 
 
 def _letters(
     window: paging.Window[DeadLetterRow], group: tuple[str, str] | None, order_id: str | None, *, grey: bool
 ) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        title = (
-            "Dead letters of this cause"
-            if group
-            else "Dead letters of this order"
-            if order_id
-            else "Newest dead letters"
-        )
-        st.markdown(f"**{title}**", width="content")
+        of = "of this cause" if group else "of this order" if order_id else ""
+        st.markdown(f"**Dead letters {of}**" if of else "**Newest dead letters**", width="content")
         if group:
             st.button("Every cause", key="every_cause", type="tertiary", icon=":material/close:", on_click=every_cause)
         with st.container(horizontal=True, horizontal_alignment="right"):
@@ -156,8 +135,11 @@ def _dead_letter(row: DeadLetterRow, page: Paged[DeadLetterRow], *, gone: bool, 
             st.caption(clock.both(dead_letter.created_at, now), width="stretch")
             if dead_letter.state == "OPEN" and not gone:
                 _buttons(row)
-        attempts = f"{labels.count(dead_letter.attempts, 'attempt')}"
-        st.caption(f"{labels.plain(dead_letter.reason)} · {attempts}{_fate(row)}{labels.GONE if gone else ''}")
+        facts = [labels.plain(dead_letter.reason), labels.count(dead_letter.attempts, "attempt")]
+        if dead_letter.state != "OPEN":
+            note = f": {labels.plain(dead_letter.note)}" if dead_letter.note else ""
+            facts.append(f"by {labels.plain(dead_letter.resolved_by)}{note}")
+        st.caption(f"{' · '.join(facts)}{labels.GONE if gone else ''}")
         actions.draw(row.command)
         expander.part(
             "Payload and headers",
@@ -169,14 +151,9 @@ def _dead_letter(row: DeadLetterRow, page: Paged[DeadLetterRow], *, gone: bool, 
 
 def _content(row: DeadLetterRow) -> None:
     dead_letter = row.dead_letter
-    payloads.draw(dead_letter.payload, dead_letter.size)
-    if dead_letter.size > len(dead_letter.payload):
-        read = console().events.payload
-        st.download_button(
-            "Whole payload", partial(read, dead_letter.id), file_name=f"{dead_letter.id}.bin",
-            mime="application/octet-stream", key=f"payload_{dead_letter.id}",
-            icon=":material/download:", type="tertiary", on_click="ignore",
-        )  # fmt: skip
+    read = partial(console().events.payload, dead_letter.id)
+    name, key = f"{dead_letter.id}.bin", f"payload_{dead_letter.id}"
+    payloads.draw(dead_letter.payload, dead_letter.size, read, file_name=name, key=key)
     if dead_letter.headers:
         st.table(
             [{"Header": labels.plain(k), "Value": labels.plain(v)} for k, v in dead_letter.headers.items()],
@@ -185,37 +162,25 @@ def _content(row: DeadLetterRow) -> None:
     st.caption(f"{labels.plain(dead_letter.stream)} #{dead_letter.stream_seq:,} · {dead_letter.size:,} bytes")
 
 
-def _fate(row: DeadLetterRow) -> str:
-    dead_letter = row.dead_letter
-    if dead_letter.state == "OPEN":
-        return ""
-    note = f": {labels.plain(dead_letter.note)}" if dead_letter.note else ""
-    return f" · by {labels.plain(dead_letter.resolved_by)}{note}"
-
-
 def _buttons(row: DeadLetterRow) -> None:
-    dead_letter = row.dead_letter
-    block = access.write_block()
-    reason = block or actions.if_waiting(row.command, "A command on this letter is under way.")
-    st.button(
-        "Replay", key=f"replay_{dead_letter.id}", icon=":material/replay:", disabled=reason is not None,
-        help=reason or access.write_note() or "Runs the handler on these bytes again; what was handled has no "
-        "second effect.", on_click=_replay, args=(row,),
-    )  # fmt: skip
-    if st.button(
-        "Discard", key=f"discard_{dead_letter.id}", icon=":material/delete:", disabled=reason is not None,
-        help=reason or access.write_note(),
-    ):  # fmt: skip
-        discard(dead_letter)
+    dead_letter, note = row.dead_letter, access.write_note()
+    waiting = actions.if_waiting(row.command, "A command on this letter is under way.")
+    access.button(
+        "Replay",
+        f"replay_{dead_letter.id}",
+        icon="replay",
+        refused=waiting,
+        hint=note or "Runs the handler on these bytes again; what was handled has no second effect.",
+        on_click=_replay,
+        args=(row,),
+    )
+    if access.button("Discard", f"discard_{dead_letter.id}", icon="delete", refused=waiting, hint=note):
+        overlay.show("Discard event", _discard, dead_letter, new_key(), icon=":material/delete:")
 
 
 def _replay(row: DeadLetterRow) -> None:
     key = same_sight_key("replay_dead_letter", row.dead_letter.id, row.dead_letter.attempts, row.command)
     actions.store(lambda actor: console().events.replay(row.dead_letter, actor=actor, command_id=key))
-
-
-def discard(dead_letter: DeadLetter) -> None:
-    overlay.show("Discard event", _discard, dead_letter, new_key(), icon=":material/delete:")
 
 
 def _discard(dead_letter: DeadLetter, key: str) -> None:

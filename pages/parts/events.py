@@ -69,7 +69,9 @@ def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> No
         if row.last_error:
             facts.append(labels.plain(row.last_error))
         if row.published_at is not None:
-            facts.append(f"published after {_delay(row)}")
+            delay = row.published_at - row.created_at
+            short = f"{delay.total_seconds() * 1000:,.0f} ms"
+            facts.append(f"published after {short if delay.total_seconds() < 1 else clock.span(delay)}")
         st.caption(f"{' · '.join(facts)}{labels.GONE if gone else ''}")
         expander.part(
             "Payload", f"out-{row.id}", partial(payload_of, row),
@@ -79,18 +81,8 @@ def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> No
 
 def payload_of(row: Outgoing | UndeliverableEvent) -> None:
     """Draw the payload of an outgoing event. Of a large payload, draw the beginning and a button for the file."""
-    payloads.draw(row.payload, row.size)
-    if row.size > len(row.payload):
-        st.download_button(
-            "Whole payload", partial(console().events.outgoing_payload, row.id), file_name=f"event-{row.id}.bin",
-            mime="application/octet-stream", key=f"payload_out_{row.id}", icon=":material/download:", type="tertiary",
-            on_click="ignore",
-        )  # fmt: skip
-
-
-def _delay(row: Outgoing) -> str:
-    waited = (row.published_at or row.created_at) - row.created_at
-    return f"{waited.total_seconds() * 1000:,.0f} ms" if waited.total_seconds() < 1 else clock.span(waited)
+    read = partial(console().events.outgoing_payload, row.id)
+    payloads.draw(row.payload, row.size, read, file_name=f"event-{row.id}.bin", key=f"payload_out_{row.id}")
 
 
 def _received(row: Received, page: Paged[Received], *, gone: bool, grey: bool) -> None:
@@ -112,8 +104,7 @@ def undeliverable() -> None:
     if reading.value is None or not reading.value.total:
         return
     found, grey = reading.value, bool(reading.problem)
-    events = f"{labels.count(found.total, 'event')}"
-    st.markdown(f"**Cannot be published: {events}**")
+    st.markdown(f"**Cannot be published: {labels.count(found.total, 'event')}**")
     st.caption(
         "The broker takes none of them however often it is sent. Raise max_payload of the broker or max_msg_size of "
         "the stream, then publish it again; or tell the Inventory Service by other means what it says, and give it up."
@@ -134,25 +125,25 @@ def _event(row: Undeliverable, *, grey: bool) -> None:
             orders.link(event.order_id)
             st.caption(f"since {clock.both(event.undeliverable_at, now)}", width="stretch")
             _buttons(row)
-        tries = f"{labels.count(event.attempts, 'attempt')}"
+        tries = labels.count(event.attempts, "attempt")
         st.caption(f"{labels.plain(event.reason)} · {event.size:,} bytes · {tries}")
         actions.draw(row.command)
         expander.part("Payload", f"undeliverable-{event.id}", partial(payload_of, event))
 
 
 def _buttons(row: Undeliverable) -> None:
-    event = row.event
+    event, note = row.event, access.write_note()
     waiting = actions.if_waiting(row.command, "A command on this event is under way.")
-    reason = access.write_block() or waiting
-    st.button(
-        "Publish again", key=f"publish_{event.id}", icon=":material/send:", disabled=reason is not None,
-        help=reason or access.write_note() or "If the broker still cannot take it, it comes back to this list.",
-        on_click=_publish, args=(row,),
-    )  # fmt: skip
-    if st.button(
-        "Give up", key=f"give_up_{event.id}", icon=":material/delete:", disabled=reason is not None,
-        help=reason or access.write_note(),
-    ):  # fmt: skip
+    access.button(
+        "Publish again",
+        f"publish_{event.id}",
+        icon="send",
+        refused=waiting,
+        hint=note or "If the broker still cannot take it, it comes back to this list.",
+        on_click=_publish,
+        args=(row,),
+    )
+    if access.button("Give up", f"give_up_{event.id}", icon="delete", refused=waiting, hint=note):
         overlay.show("Give event up", _give_up, event, new_key(), icon=":material/delete:")
 
 

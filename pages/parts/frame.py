@@ -80,12 +80,17 @@ def _looked() -> str:
 
 
 def _banner(place: DeltaGenerator, *, says_worker: bool) -> None:
-    reading = console().status.live()
+    reading, now = console().status.live(), console().now()
     live = reading.value
     if reading.problem:
-        empty.database_away(place, reading)
+        kept = f"You see the last good data, from {clock.both(reading.as_of, now)}. " if reading.as_of else ""
+        place.error(
+            f"{reading.problem} {kept}Nothing can be stored meanwhile.",
+            title="The database is away",
+            icon=":material/cloud_off:",
+        )
     elif says_worker and live and not live.is_running:
-        seen = f"Last heard of {clock.both(live.silent_since, console().now())}. " if live.silent_since else ""
+        seen = f"Last heard of {clock.both(live.silent_since, now)}. " if live.silent_since else ""
         place.error(
             f"{seen}Orders and events are not handled. What you ask for here is stored and will run when a worker "
             "is back.",

@@ -17,6 +17,7 @@ from services.breakers.overview import Band
 from services.console.cache import Reading
 from services.console.facade import console
 from services.console.incidents import PAGE_SIZE, AffectedOrderRow, Incident, IncidentInterval
+from services.domain.orders.events import timestamp
 from state.breakers import BreakerTransition
 from state.incident_impacts import MAX_WINDOW
 
@@ -57,19 +58,6 @@ def _pick_band(key: str) -> None:
         pick(interval)
 
 
-def drop() -> None:
-    """Callback: drop the interval from the address."""
-    address.drop(PARAMETER, PAGE)
-
-
-def button(interval: IncidentInterval, label: str, key: str, *, why_not: str | None = None) -> None:
-    """A button that picks an interval."""
-    st.button(
-        label, key=key, icon=":material/troubleshoot:", type="tertiary", on_click=pick, args=(interval,),
-        disabled=why_not is not None, help=why_not,
-    )  # fmt: skip
-
-
 def name(interval: IncidentInterval, now: datetime) -> str:
     """The interval as text, in the zone of the viewer."""
     until = clock.at(interval.end, now) if interval.end else "now"
@@ -85,12 +73,16 @@ def panel() -> None:
     now = console().now()
     with st.container(border=True, key="incident_impact"):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            length = clock.span((interval.end or now) - interval.start)
             st.markdown(
                 f":material/troubleshoot: **Affected orders** {name(interval, now)} "
-                f":gray[{clock.span((interval.end or now) - interval.start)} · {clock.zone_name()}]",
+                f":gray[{length} · {clock.zone_name()}]",
                 width="content",
             )
-            st.button("Close", key="drop_incident", icon=":material/close:", type="tertiary", on_click=drop)
+            st.button(
+                "Close", key="drop_incident", icon=":material/close:", type="tertiary", on_click=address.drop,
+                args=(PARAMETER, PAGE),
+            )  # fmt: skip
         reading = console().incidents.of(interval, paging.number(PAGE))
         if reading.value is None:
             empty.no_source(reading)
@@ -149,9 +141,7 @@ def _links(interval: IncidentInterval) -> None:
             icon=":material/receipt_long:",
             query_params={PARAMETER: str(interval)},
         )
-        received = {"from": interval.start.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
-        if interval.end:
-            received["to"] = interval.end.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        received = {"from": timestamp(interval.start)} | ({"to": timestamp(interval.end)} if interval.end else {})
         st.page_link("orders.py", label="Every order received then", icon=":material/inbox:", query_params=received)
 
 
@@ -194,11 +184,15 @@ def _openings(openings: list[tuple[BreakerTransition, datetime | None]], *, grey
             st.caption(_affected(incident), width="stretch")
             st.caption(labels.plain(opened.replica), width="content")
             is_harmless = closed_at is not None and incident is not None and not incident.orders
-            button(
-                interval,
+            st.button(
                 "Affected orders",
-                f"impact_{opened.replica}_{opened.breaker}_{opened.at.timestamp()}",
-                why_not="No order was affected in this time." if is_harmless else None,
+                key=f"impact_{opened.replica}_{opened.breaker}_{opened.at.timestamp()}",
+                icon=":material/troubleshoot:",
+                type="tertiary",
+                on_click=pick,
+                args=(interval,),
+                disabled=is_harmless,
+                help="No order was affected in this time." if is_harmless else None,
             )
 
 

@@ -32,6 +32,11 @@ def verdict(drill: Drill) -> str:
     return ":green-badge[:material/check_circle: Nothing lost]"
 
 
+def _by(name: str) -> str:
+    """The signal that detected the faults."""
+    return BY.get(name, labels.plain(name))
+
+
 def _report(drill: Drill) -> Mapping[str, Any]:
     """The stored report; a report in an unknown form is replaced by a message."""
     report = drill.report or {}
@@ -67,11 +72,10 @@ def noticed(drill: Drill) -> None:
     """The signals that have detected the faults so far, while a drill runs."""
     if drill.began_at is None:
         return
-    moments = [(name, time_or_none(at)) for name, at in drill.noticed.items()]
     said = [
-        f"{BY.get(name, labels.plain(name))} after {(at - drill.began_at).total_seconds():.0f} s"
-        for name, at in moments
-        if at
+        f"{_by(name)} after {(moment - drill.began_at).total_seconds():.0f} s"
+        for name, at in drill.noticed.items()
+        if (moment := time_or_none(at))
     ]
     st.caption(f"Noticed by: {', '.join(said)}." if said else "Nothing has noticed it yet.")
 
@@ -109,7 +113,7 @@ def _tiles(report: Mapping[str, Any]) -> None:
     orders, lost = report["orders"], report["lost"]
     with st.grid(4, min_column_width=150):
         found = report["detection"]
-        first = BY.get(found[0]["by"], labels.plain(found[0]["by"])) if found else "no breaker, no verdict"
+        first = _by(found[0]["by"]) if found else "no breaker, no verdict"
         tiles.plain("Time to detect", f"{found[0]['seconds']:g} s" if found else "not detected", first)
         tiles.plain("Orders hurt", f"{orders['hurt']:,}", f"of {orders['placed']:,} placed meanwhile")
         seconds = report["recovery"]["seconds"]
@@ -125,7 +129,7 @@ def _detection(report: Mapping[str, Any]) -> None:
     with st.container(border=True, gap="xsmall"):
         st.markdown("**Detection**")
         for one in report["detection"]:
-            st.markdown(f"{BY.get(one['by'], labels.plain(one['by']))} after {one['seconds']:g} s")
+            st.markdown(f"{_by(one['by'])} after {one['seconds']:g} s")
         for breaker, times in report["breakersOpened"].items():
             often = "once" if times == 1 else f"{times} times"
             st.caption(f"The {labels.sentence(breaker)} breaker opened {often} in that time")
@@ -135,19 +139,14 @@ def _detection(report: Mapping[str, Any]) -> None:
 
 def _orders(drill: Drill, report: Mapping[str, Any]) -> None:
     orders = report["orders"]
-    rows = [
-        {"Orders": "Placed while the faults lasted", "Count": f"{orders['placed']:,}"},
-        {"Orders": "Refused", "Count": f"{orders['refused']:,}"},
-        {"Orders": "Flagged for a person", "Count": f"{orders['flagged']:,}"},
-        *(
-            {"Orders": f"Ended with {labels.plain(code)}", "Count": f"{n:,}"}
-            for code, n in sorted(orders["refusals"].items())
-        ),
-        *(
-            {"Orders": f"Now {labels.text(labels.ORDER, status).lower()}", "Count": f"{n:,}"}
-            for status, n in sorted(orders["statuses"].items())
-        ),
+    counts = [
+        ("Placed while the faults lasted", orders["placed"]),
+        ("Refused", orders["refused"]),
+        ("Flagged for a person", orders["flagged"]),
+        *((f"Ended with {labels.plain(code)}", n) for code, n in sorted(orders["refusals"].items())),
+        *((f"Now {labels.text(labels.ORDER, state).lower()}", n) for state, n in sorted(orders["statuses"].items())),
     ]
+    rows = [{"Orders": label, "Count": f"{n:,}"} for label, n in counts]
     with st.container(border=True):
         st.markdown("**Orders**")
         st.table(rows, border="horizontal", hide_index=True, hide_header=True, alt="What became of the orders")

@@ -54,6 +54,7 @@ class TimeSeries:
     unit: str = ""
     mark: Literal["line", "bar"] = "line"
     scale: Literal["linear", "log", "symlog"] = "linear"
+    legend_columns: int = 2
 
     @cached_property
     def rows(self) -> pa.Table:
@@ -107,6 +108,7 @@ def _orders_per_minute(trends: Trends) -> TimeSeries:
         step=BIN,
         bands=trends.interruptions,
         band_label="breaker opened",
+        legend_columns=len(OUTCOMES),
     )
 
 
@@ -192,7 +194,7 @@ def _scale(shown: TimeSeries) -> dict[str, Any]:
 
 
 def _values(shown: TimeSeries, names: Sequence[str], x: Mapping[str, Any], y: Mapping[str, Any]) -> dict[str, Any]:
-    legend = charts.LEGEND | {"labelLimit": 150, "columns": 2 if len(names) > 2 else 0}
+    legend = charts.LEGEND | {"labelLimit": 150, "columns": shown.legend_columns if len(names) > 2 else 0}
     encoding: dict[str, Any] = {
         "x": x,
         "y": {**y, "stack": "zero" if shown.mark == "bar" else None},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import mimetypes
+from collections.abc import Callable, Mapping
 
 import streamlit as st
 
@@ -17,18 +18,28 @@ MOST_BYTES = 64 * 1024
 """Maximum bytes of a payload that is formatted. Of a larger payload, only the unformatted beginning is shown."""
 
 
-def draw(payload: bytes, size: int | None = None) -> None:
-    """Draw a payload. ``size`` is its full size in bytes if ``payload`` is only the beginning."""
-    whole = len(payload) if size is None else size
-    if whole > min(len(payload), MOST_BYTES):
+def draw(payload: bytes, size: int, whole: Callable[[], bytes] | bytes, *, file_name: str, key: str) -> None:
+    """Draw a payload of ``size`` bytes. If ``payload`` is only its beginning, a button offers the whole as a file."""
+    if size > min(len(payload), MOST_BYTES):
         beginning = payload[:SHOWN_BYTES]
         st.code(beginning.decode("utf-8", "replace").replace("\x00", "\ufffd"), language=None, wrap_lines=True)
-        st.caption(f"The first {len(beginning):,} of {whole:,} bytes.")
-        return
-    text, language = readable(payload)
-    st.code(text, language=language, wrap_lines=language == "json")
-    if len(payload) > SHOWN_BYTES and language is None:
-        st.caption(f"The first {SHOWN_BYTES:,} of {len(payload):,} bytes.")
+        st.caption(f"The first {len(beginning):,} of {size:,} bytes.")
+    else:
+        text, language = readable(payload)
+        st.code(text, language=language, wrap_lines=language == "json")
+        if len(payload) > SHOWN_BYTES and language is None:
+            st.caption(f"The first {SHOWN_BYTES:,} of {len(payload):,} bytes.")
+    if size > len(payload):
+        st.download_button(
+            "Whole payload",
+            whole,
+            file_name=file_name,
+            mime=mimetypes.guess_type(file_name)[0],
+            key=key,
+            icon=":material/download:",
+            type="tertiary",
+            on_click="ignore",
+        )
 
 
 def parts(values: Mapping[str, object], key: str) -> None:
@@ -37,11 +48,7 @@ def parts(values: Mapping[str, object], key: str) -> None:
     try:
         st.json(read_json(written, MOST_BYTES), expanded=True)
     except ValueError:
-        draw(written[:SHOWN_BYTES], len(written))
-        st.download_button(
-            "Whole payload", written, file_name=f"{key}.json", mime="application/json", key=f"payload_{key}",
-            icon=":material/download:", type="tertiary", on_click="ignore",
-        )  # fmt: skip
+        draw(written[:SHOWN_BYTES], len(written), written, file_name=f"{key}.json", key=f"payload_{key}")
 
 
 def readable(payload: bytes) -> tuple[str, str | None]:
