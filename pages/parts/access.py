@@ -24,11 +24,6 @@ def actor() -> str:
     return ANONYMOUS if not typed or console().people.is_listed(typed) else typed
 
 
-def why_not_act() -> str | None:
-    """Why the actor may not store commands; None if they may."""
-    return console().people.why_not_act(actor())
-
-
 def is_admin() -> bool:
     return console().people.is_admin(actor())
 
@@ -58,7 +53,7 @@ def ask_name() -> None:
 def write_block() -> str | None:
     """Why no command can be stored right now; None if one can."""
     problem = console().status.live().problem
-    return f"{problem} Nothing can be stored." if problem else why_not_act()
+    return f"{problem} Nothing can be stored." if problem else console().people.why_not_act(actor())
 
 
 def button(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages.parts import access, actions, address, frame, labels, names
-from pages.parts.widgets import clock, empty, orders, paging
+from pages.parts.widgets import clock, empty, list_filters, orders, paging
 from services.console.bulk import ItemPage
 from services.console.facade import console, same_sight_key
 from services.domain.bulk import (
@@ -22,7 +22,6 @@ from services.domain.bulk import (
     stage_name,
 )
 from state.bulk_jobs import BulkItem, BulkJob
-from state.engine.source import SourceUnavailable
 
 OPENED = "operation"
 PAGE = "ledger_page"
@@ -186,17 +185,10 @@ def _file_and_links(page: ItemPage) -> None:
         for order_id in dict.fromkeys(item.order_id for item in unsuccessful if item.order_id):
             orders.link(order_id)
         with st.container(horizontal=True, horizontal_alignment="right"):
-            try:
-                content = console().bulk.csv(job_id)
-            except SourceUnavailable as error:
-                st.caption(str(error))
-                return
-            st.download_button(
-                "All items as CSV",
-                content,
-                file_name=f"bulk-job-{job_id[:8]}.csv",
-                mime="text/csv",
+            list_filters.csv(
+                f"bulk-job-{job_id[:8]}",
+                lambda: console().bulk.csv(job_id),
                 key=f"csv_{job_id}",
-                icon=":material/download:",
-                on_click="ignore",
+                what="The items of the bulk job",
+                label="All items as CSV",
             )

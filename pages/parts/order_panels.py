@@ -43,24 +43,20 @@ def _sent(row: Outgoing, *, grey: bool) -> None:
 
 def facts(view: OrderView) -> None:
     order, now = view.order, console().now()
+    end, failure = orders.reservation_end(order), order.failure
     shown = {
         "Customer": f"{labels.plain(order.user_id)}{orders.priority(order)}",
         "Created": clock.both(order.created_at, now),
         "Changed": clock.both(order.updated_at, now),
+        "Reservation": labels.plain(order.reservation_id or ""),
+        "Reservation ends": clock.at(end, now) if end else "",
+        "Confirmed": clock.both(order.confirmed_at, now) if order.confirmed_at else "",
+        "Cancelled because": labels.plain(order.cancel_reason or ""),
+        "Ended with": labels.plain(f"{failure.get('code')}: {failure.get('message')}") if failure else "",
     }
-    if order.reservation_id:
-        shown["Reservation"] = labels.plain(order.reservation_id)
-    if end := orders.reservation_end(order):
-        shown["Reservation ends"] = clock.at(end, now)
-    if order.confirmed_at:
-        shown["Confirmed"] = clock.both(order.confirmed_at, now)
-    if order.cancel_reason:
-        shown["Cancelled because"] = labels.plain(order.cancel_reason)
-    if order.failure:
-        shown["Ended with"] = labels.plain(f"{order.failure.get('code')}: {order.failure.get('message')}")
     with st.container(border=True):
         st.markdown("**Facts**")
-        rows = [{"Fact": name, "Value": value} for name, value in shown.items()]
+        rows = [{"Fact": name, "Value": value} for name, value in shown.items() if value]
         st.table(rows, border="horizontal", hide_index=True, hide_header=True, alt="Facts of the order")
         lines = [
             {

@@ -63,7 +63,7 @@ def _found(key: str, clear: Callable[[], None]) -> None:
     st.session_state[key] = labels.typed(st.session_state.get(f"find_text_{key}"))
 
 
-def csv(name: str, make: Callable[[], str], *, key: str, what: str) -> None:
+def csv(name: str, make: Callable[[], str], *, key: str, what: str, label: str = "CSV") -> None:
     """Draw a button for a CSV file. Its help text has the maximum number of rows.
 
     ``make`` runs at the click, outside a script run, so it can read neither the session state nor the address.
@@ -76,7 +76,7 @@ def csv(name: str, make: Callable[[], str], *, key: str, what: str) -> None:
             return f"problem\n{error}\n"
 
     st.download_button(
-        "CSV",
+        label,
         content,
         file_name=f"{name}.csv",
         mime="text/csv",
