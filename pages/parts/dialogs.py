@@ -82,6 +82,9 @@ class Form:
             st.caption(f":material/info: {remark}")
 
     def _submit(self) -> None:
+        # A click can arrive after the run that disabled the button.
+        if not self.is_ready:
+            return
         complaint = self._store()
         st.session_state[f"complaint_{self.key}"] = complaint
         st.session_state[f"stored_{self.key}"] = complaint is None
