@@ -30,8 +30,8 @@ class Form:
     button: str
     store: Callable[[str, str], Any]
     """Stores the command; called with the actor and the text."""
-    note: str | None = "Reason"
-    """Label of the text; None draws no text field."""
+    note: str = "Reason"
+    """Label of the text."""
     required: bool = True
     typed_count: int | None = None
     why_note: str = "it stays with the order"
@@ -58,9 +58,8 @@ class Form:
         with st.form(f"form_{self.key}", border=False):
             if self.inputs:
                 self.inputs()
-            if self.note:
-                label = self.note if self.required else f"{self.note} (optional)"
-                st.text_area(label, key=f"note_{self.key}", max_chars=MAX_TEXT, required=self.required)
+            label = self.note if self.required else f"{self.note} (optional)"
+            st.text_area(label, key=f"note_{self.key}", max_chars=MAX_TEXT, required=self.required)
             if self.typed_count is not None:
                 st.text_input(f"Type {self.typed_count} to confirm", key=f"count_{self.key}", width=200)
             st.form_submit_button(
