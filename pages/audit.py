@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import address, frame, labels, listing
-from pages.parts.widgets import audit_links, clock, list_filters, paging, timeline
+from pages.parts.widgets import clock, history, list_filters, paging
 from services.console.facade import console
 from services.console.paging import Paged
 from state.audit import AuditEntry, AuditFilter
@@ -89,8 +89,8 @@ def _row(row: tuple[int, AuditEntry], page: Paged[Any], *, gone: bool, grey: boo
     with st.container(key=f"audit_{number}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(_result(entry.result, grey=grey), width="content")
-            st.markdown(f"**{audit_links.deed(entry)}** · {labels.plain(entry.actor)}", width="content")
-            audit_links.link(entry, paging.link_parameters(NAME, page))
+            st.markdown(f"**{history.deed(entry)}** · {labels.plain(entry.actor)}", width="content")
+            history.link(entry, paging.link_parameters(NAME, page))
             st.caption(clock.both(entry.at, now), width="stretch", text_alignment="right")
         reason = labels.plain(entry.reason) if entry.reason else "no reason given"
         under = f" · under {labels.plain(entry.correlation_id)}" if entry.correlation_id else ""
@@ -108,8 +108,8 @@ def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None, now: d
     old, new = before or {}, after or {}
     changed = [name for name in [*old, *(name for name in new if name not in old)] if old.get(name) != new.get(name)]
     return "".join(
-        f" · {timeline.named(name)}: {timeline.in_words(name, old.get(name), now)}"
-        f" to {timeline.in_words(name, new.get(name), now)}"
+        f" · {history.named(name)}: {history.in_words(name, old.get(name), now)}"
+        f" to {history.in_words(name, new.get(name), now)}"
         for name in changed
     )
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import streamlit as st
 
 from pages.parts import access, frame, labels, names
-from pages.parts.widgets import audit_links, clock, empty
+from pages.parts.widgets import clock, empty, history
 from services.console.access import NotPermitted
 from services.console.facade import console
 from services.console.handover import HandoverPage, Item, Section
@@ -112,8 +112,8 @@ def _since(page: HandoverPage, *, grey: bool) -> None:
 def _action(entry: AuditEntry, now: datetime) -> None:
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**{labels.plain(entry.actor)}** · {audit_links.deed(entry)}", width="content")
-            audit_links.link(entry)
+            st.markdown(f"**{labels.plain(entry.actor)}** · {history.deed(entry)}", width="content")
+            history.link(entry)
         why = f": {labels.plain(entry.reason)}" if entry.reason else ""
         st.caption(f"{clock.at(entry.at, now)} · {labels.plain(entry.result)}{why}")
 

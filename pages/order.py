@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts import access, actions, address, comparison, dialogs, frame, labels, order_panels, release_job
-from pages.parts.widgets import empty, orders, paging, timeline
+from pages.parts.widgets import empty, history, orders, paging
 from services.console.facade import console
 from services.console.orders import OrderView
 from services.domain.commands import CommandKind
@@ -35,7 +35,7 @@ def the_order() -> None:
         with st.container(border=True):
             st.markdown("**Timeline**")
             if view.timeline:
-                timeline.draw(view.timeline, reading)
+                history.timeline(view.timeline, reading)
             else:
                 st.caption("Nothing has been recorded.")
         order_panels.events(view, grey=grey)

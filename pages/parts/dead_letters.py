@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages.parts import access, actions, address, bulk, bulk_jobs, labels, overlay
 from pages.parts.dialogs import Form
-from pages.parts.widgets import clock, empty, expander, orders, paging, payloads
+from pages.parts.widgets import clock, empty, orders, paging, payloads
 from services.console.events import DeadLetterRow
 from services.console.facade import console, new_key, same_sight_key
 from services.console.paging import Paged
@@ -141,7 +141,7 @@ def _dead_letter(row: DeadLetterRow, page: Paged[DeadLetterRow], *, gone: bool, 
             facts.append(f"by {labels.plain(dead_letter.resolved_by)}{note}")
         st.caption(f"{' · '.join(facts)}{labels.GONE if gone else ''}")
         actions.draw(row.command)
-        expander.part(
+        payloads.expander(
             "Payload and headers",
             f"letter-{dead_letter.id}",
             partial(_content, row),

@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.parts import access, actions, labels, listing, overlay
 from pages.parts.dialogs import Form
-from pages.parts.widgets import clock, empty, expander, orders, paging, payloads
+from pages.parts.widgets import clock, empty, orders, paging, payloads
 from services.console.events import Undeliverable
 from services.console.facade import console, new_key, same_sight_key
 from services.console.paging import Paged
@@ -73,7 +73,7 @@ def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> No
             short = f"{delay.total_seconds() * 1000:,.0f} ms"
             facts.append(f"published after {short if delay.total_seconds() < 1 else clock.span(delay)}")
         st.caption(f"{' · '.join(facts)}{labels.GONE if gone else ''}")
-        expander.part(
+        payloads.expander(
             "Payload", f"out-{row.id}", partial(payload_of, row),
             touched=partial(paging.pause, OUTGOING, page.top),
         )  # fmt: skip
@@ -128,7 +128,7 @@ def _event(row: Undeliverable, *, grey: bool) -> None:
         tries = labels.count(event.attempts, "attempt")
         st.caption(f"{labels.plain(event.reason)} · {event.size:,} bytes · {tries}")
         actions.draw(row.command)
-        expander.part("Payload", f"undeliverable-{event.id}", partial(payload_of, event))
+        payloads.expander("Payload", f"undeliverable-{event.id}", partial(payload_of, event))
 
 
 def _buttons(row: Undeliverable) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.parts import actions, labels, release_job, review_case
 from pages.parts.events import payload_of
-from pages.parts.widgets import clock, expander, orders
+from pages.parts.widgets import clock, orders, payloads
 from services.console.facade import console
 from services.console.orders import OrderView
 from services.console.reviews import ReviewCase
@@ -24,7 +24,7 @@ def events(view: OrderView, *, grey: bool) -> None:
         st.markdown("**Raw events**")
         for row in view.sent:
             label = f"Out: {labels.plain(row.subject)} · {clock.at(row.created_at, console().now())}"
-            expander.part(label, f"out-{row.id}", partial(_sent, row, grey=grey), is_compact=False)
+            payloads.expander(label, f"out-{row.id}", partial(_sent, row, grey=grey), is_compact=False)
         for received in view.received:
             again = f" · came again {received.repeats}x" if received.repeats else ""
             outcome = labels.badge(labels.INCOMING, received.outcome, grey=grey) if received.outcome else ""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from pages.parts import access, actions, comparison, dialogs, frame, labels, overlay, past_resolutions, retries
-from pages.parts.widgets import clock, orders, timeline
+from pages.parts.widgets import clock, history, orders
 from pages.parts.work_area import WorkArea
 from services.console.cache import Reading
 from services.console.facade import console, new_key, same_sight_key
@@ -63,7 +63,7 @@ def work_area(order_id: str) -> None:
     with st.expander("The last times this cause came", expanded=True, icon=":material/history:"):
         past_resolutions.of_releases(view.past_actions, job.cause)
     with st.expander("Timeline", expanded=True, icon=":material/timeline:"):
-        timeline.draw(view.timeline, reading)
+        history.timeline(view.timeline, reading)
 
 
 def _marking(order_id: str, key: str) -> None:

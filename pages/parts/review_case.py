@@ -16,7 +16,7 @@ from pages.parts import (
     release_job,
     retries,
 )
-from pages.parts.widgets import clock, orders, timeline
+from pages.parts.widgets import clock, history, orders
 from pages.parts.work_area import WorkArea
 from services.console.facade import console, same_sight_key
 from services.console.reviews import CaseView, ReviewCase
@@ -60,7 +60,7 @@ def work_area(review_id: str) -> None:
     with st.expander("The last times this cause came", expanded=True, icon=":material/history:"):
         past_resolutions.draw(view.past_resolutions, view.past_count, view.case.review.cause)
     with st.expander("Timeline", expanded=True, icon=":material/timeline:"):
-        timeline.draw(view.timeline, reading)
+        history.timeline(view.timeline, reading)
 
 
 def _head(case: ReviewCase, *, grey: bool) -> None:

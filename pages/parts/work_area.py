@@ -9,7 +9,7 @@ from functools import partial
 import streamlit as st
 
 from pages.parts import address, comparison, labels, overlay
-from pages.parts.widgets import expander
+from pages.parts.widgets import payloads
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class WorkArea:
         """Close an item. Another item, opened in the meantime, stays open."""
         if self.opened() == item_id:
             address.drop(self.parameter)
-            expander.reset()
+            payloads.close()
             st.session_state.pop(comparison.LOOKED_UP, None)
 
     def draw(self, content: Callable[[str], None]) -> None:

@@ -127,11 +127,11 @@ def test_an_instant_among_the_facts_of_a_step_reads_like_any_other_time(
 ) -> None:
     show("overview.py")
     import pages.parts.widgets.clock  # type: ignore[import-not-found]
-    from pages.parts.widgets import timeline
+    from pages.parts.widgets import history
 
     monkeypatch.setattr(pages.parts.widgets.clock, "_of_browser", lambda: ZoneInfo("Asia/Tokyo"))
     facts = {"expiresAt": "2026-11-22T12:20:40.911Z", "repeatAt": "never"}
-    today, tomorrow = (timeline.details(facts, NOON + later).replace("\\", "") for later in (timedelta(), timedelta(1)))
+    today, tomorrow = (history.details(facts, NOON + later).replace("\\", "") for later in (timedelta(), timedelta(1)))
     assert today == "expires at 21:20:40 · repeat at never"
     assert tomorrow == "expires at 22 Nov 2026 21:20 · repeat at never"
 

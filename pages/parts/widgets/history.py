@@ -1,4 +1,4 @@
-"""The timeline of an order, and the facts of a step or an action as text."""
+"""What has happened: the timeline of an order, entries of the audit log, and the facts of either as text."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import labels, names
-from pages.parts.widgets import clock, expander, payloads
+from pages.parts.widgets import clock, orders, payloads
 from services.console.cache import Reading
 from services.console.facade import console
 from services.domain.external import cut_text, time_or_none
 from services.domain.orders.changes import TimelineEntry
+from state.audit import AuditEntry
 
 BAD = ("failed", "no answer", "rejected", "timeout", "refused", "unavailable", "declined", "throttled")
 
 
-def draw(entries: Sequence[TimelineEntry], reading: Reading[Any]) -> None:
+def timeline(entries: Sequence[TimelineEntry], reading: Reading[Any]) -> None:
     """Draw the entries, oldest first: kind, time, title and facts."""
     now = console().now()
     at_once: Counter[int] = Counter()
@@ -36,7 +37,7 @@ def draw(entries: Sequence[TimelineEntry], reading: Reading[Any]) -> None:
             with st.container(width="stretch", gap="xxsmall"):
                 st.markdown(_text(entry, now))
                 if parts := payload(entry.details):
-                    expander.part("Payload", name, partial(payloads.parts, parts, name))
+                    payloads.expander("Payload", name, partial(payloads.parts, parts, name))
 
 
 def _kind(entry: TimelineEntry, *, grey: bool) -> str:
@@ -109,3 +110,48 @@ def _parts_in_words(name: str, value: Mapping[str, object] | list[object], now: 
     else:
         said = [in_words(name, one, now, level + 1) for one in value[:MOST_PARTS]]
     return ", ".join([*said, *_more(len(value))]) or "nothing"
+
+
+PAGES = {
+    "order": "order.py",
+    "review": "reviews.py",
+    "release": "releases.py",
+    "dead-letter": "events.py",
+    "outbox-event": "events.py",
+    "breaker": "breakers.py",
+    "difference": "conservation.py",
+    "drill": "sandbox.py",
+    "sandbox": "sandbox.py",
+    "handover": "handover.py",
+}
+"""The page by kind of target, for entries without an order."""
+
+
+def deed(entry: AuditEntry) -> str:
+    """The label of the action."""
+    return names.AUDIT.get(entry.action, labels.plain(entry.action.replace("_", " ").capitalize()))
+
+
+def link(entry: AuditEntry, marks: Mapping[str, str] | None = None) -> None:
+    """Draw the target as a link, or as text if it has no page. ``marks`` as in ``orders.link``."""
+    kind, _, identifier = entry.target.partition(":")
+    if entry.order_id:
+        st.page_link(
+            "order.py", label=f":blue[{_target(entry.target)}]", icon="", width="content", help="Open the order",
+            query_params=orders.parameters(entry.order_id, marks),
+        )  # fmt: skip
+    elif kind in PAGES and (PAGES[kind] != "sandbox.py" or console().status.is_sandbox):
+        query = {"drill": identifier} if kind == "drill" else None
+        st.page_link(PAGES[kind], label=f":blue[{_target(entry.target)}]", icon="", width="content", query_params=query)
+    else:
+        st.caption(_target(entry.target), width="content")
+
+
+def _target(target: str) -> str:
+    """The label of a target: ``order:ORD-7`` is Order ORD-7."""
+    kind, colon, identifier = target.partition(":")
+    if kind == "breaker":
+        return f"{labels.breaker(identifier)} breaker"
+    if kind == "handover":
+        return "Hand-over"
+    return labels.plain(f"{kind.replace('-', ' ').capitalize()} {identifier}" if colon else target)
