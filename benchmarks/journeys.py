@@ -118,9 +118,9 @@ async def _inventory_call_journey() -> Journey:
     recorder = Recorder()
     async with composed_worker() as worker:
         gateway = worker.service.use_cases.placement._fulfilment._inventory  # noqa: SLF001 - the client of a running worker
-        await gateway.reserve("order-1", LINES, "user-1", [])
+        await gateway.reserve("order-1", LINES, "user-1")
         recorder.start()
-        await gateway.reserve("order-2", LINES, "user-1", [])
+        await gateway.reserve("order-2", LINES, "user-1")
         return recorder.stop()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from services.base.context import current_traceparent
 from services.domain import incident_impact
-from services.domain.call_attempts import Attempt
+from services.domain.call_attempts import Attempts
 from services.domain.orders.changes import ACTION, CALL, EVENT_OUT, TRANSITION, Change, TimelineEntry
 from services.domain.orders.failed_steps import with_success_noted
 from services.domain.orders.model import Order
@@ -53,12 +53,12 @@ class UnitOfWork:
         self._clock = clock
         self._new_id = new_id
 
-    def record(self, order: Order, change: Change, *, trail: Sequence[Attempt] = (), actor: str | None = None) -> Order:
+    def record(self, order: Order, change: Change, *, attempts: Attempts = (), actor: str | None = None) -> Order:
         """Write a change under the order's version check; raises StaleOrder and writes nothing when it fails."""
         connection, at = self.connection, self._clock()
         change = with_success_noted(order, change)
         saved = orders.save(connection, order, change.values, at)
-        timeline = [*call_entries(trail), *change.timeline]
+        timeline = [*call_entries(attempts), *change.timeline]
         timeline += self._store_events(order, change, at)
         opened = self._open_cases(order.order_id, change, at, timeline)
         if change.closes:
@@ -118,7 +118,7 @@ class UnitOfWork:
         return tuple(opened)
 
 
-def call_entries(trail: Sequence[Attempt]) -> list[TimelineEntry]:
+def call_entries(attempts: Attempts) -> list[TimelineEntry]:
     """The attempts of remote calls as timeline entries."""
     return [
         TimelineEntry(
@@ -133,8 +133,13 @@ def call_entries(trail: Sequence[Attempt]) -> list[TimelineEntry]:
                 **attempt.details,
             },
         )
-        for attempt in trail
+        for attempt in attempts
     ]
+
+
+def after_calls(attempts: Attempts, change: Change) -> Change:
+    """The change, with timeline entries for the calls that led to it before its own entries."""
+    return Change({}, tuple(call_entries(attempts))).then(change)
 
 
 def action_entry(at: datetime, title: str, actor: str, note: str | None = None) -> TimelineEntry:

@@ -143,7 +143,7 @@ class ConservationAudit:
         if self._payments is None:
             return None
         try:
-            state = await self._payments.find(order_id, [])
+            state, _ = await self._payments.find(order_id)
         except PaymentOutcomeUnknown:
             return None
         return _MONEY.get(state, MoneyState.NOT_TAKEN)

@@ -1,11 +1,16 @@
-"""The record of one attempt of a call to another service, for timelines and metrics."""
+"""The attempts of a call to another service, for timelines and metrics.
+
+A call returns its result together with its attempts. An error that ends a call carries the attempts made until then.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 SUCCESS = "success"
 REJECTED = "rejected"
@@ -43,3 +48,20 @@ class Attempt:
     duration_seconds: float
     number: int = 1
     details: dict[str, Any] = field(default_factory=dict)
+
+
+Attempts = tuple[Attempt, ...]
+"""The attempts of one or several calls, in the order in which they were made."""
+
+Attempted = tuple[T, Attempts]
+"""The result of a call with its attempts."""
+
+
+def carry(error: BaseException, attempts: Attempts) -> None:
+    """Attach to an error the attempts of the call that it ended; attempts_of() returns them."""
+    vars(error)["attempts"] = attempts
+
+
+def attempts_of(error: BaseException) -> Attempts:
+    """Return the attempts that an error carries; none for an error that ended no call."""
+    return tuple(vars(error).get("attempts", ()))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.domain.call_attempts import INVENTORY_CALLS, SHORT_CIRCUITED, TIMEOUT, Attempt, InventoryCall
+from services.domain.call_attempts import INVENTORY_CALLS, SHORT_CIRCUITED, TIMEOUT, Attempts, InventoryCall
 from services.domain.orders.changes import CALL, Change, TimelineEntry
 from services.domain.orders.model import OrderStatus, ReviewReason
 
@@ -76,11 +76,11 @@ def of_change(change: Change, timeline: Sequence[TimelineEntry], opened: Sequenc
     return _once_each(found)
 
 
-def of_attempts(trail: Sequence[Attempt]) -> list[Impact]:
+def of_attempts(attempts: Attempts) -> list[Impact]:
     """Return the impacts of calls that did not change their order."""
     found = [
         Impact(made.at + timedelta(seconds=made.duration_seconds), _OF_OUTCOME[made.outcome], made.call, made.outcome)
-        for made in trail
+        for made in attempts
         if made.outcome in _OF_OUTCOME and made.call in INVENTORY_CALLS
     ]
     return _once_each(found)

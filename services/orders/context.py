@@ -12,13 +12,13 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from services.base.context import continuing, current_traceparent
-from services.domain.call_attempts import Attempt
+from services.domain.call_attempts import Attempts, attempts_of
 from services.domain.errors import NotFound
 from services.domain.orders import failed_steps
 from services.domain.orders.changes import Change
 from services.domain.orders.model import Order
 from services.tracing.port import Tracer
-from services.unit_of_work import Recorded, UnitOfWork
+from services.unit_of_work import Recorded, UnitOfWork, after_calls
 from state import orders
 from state.engine.database import Database
 from state.engine.failures import is_of_database
@@ -78,14 +78,12 @@ class OrdersContext:
                 listener(one)
         return result
 
-    async def commit(
-        self, order: Order, change: Change, *, trail: Sequence[Attempt] = (), actor: str | None = None
-    ) -> Order:
+    async def commit(self, order: Order, change: Change, *, attempts: Attempts = (), actor: str | None = None) -> Order:
         """Record a change of an order that was read before; raises StaleOrder when the order changed meanwhile."""
-        return await self.unit_of_work(lambda unit: unit.record(order, change, trail=trail, actor=actor), tries=1)
+        return await self.unit_of_work(lambda unit: unit.record(order, change, attempts=attempts, actor=actor), tries=1)
 
     async def decide(
-        self, order_id: str, decision: Decision, *, trail: Sequence[Attempt] = (), actor: str | None = None
+        self, order_id: str, decision: Decision, *, attempts: Attempts = (), actor: str | None = None
     ) -> Order:
         """Read an order, decide and record in one transaction; repeated when the order changed meanwhile.
 
@@ -97,7 +95,7 @@ class OrdersContext:
             if order is None:
                 raise NotFound("order", order_id)
             change = decision(unit.connection, order)
-            return order if change is None else unit.record(order, change, trail=trail, actor=actor)
+            return order if change is None else unit.record(order, change, attempts=attempts, actor=actor)
 
         return await self.unit_of_work(work)
 
@@ -128,7 +126,8 @@ async def counted(context: OrdersContext, order_id: str, step: Awaitable[T]) -> 
 async def note_failure(context: OrdersContext, order_id: str, error: Exception) -> None:
     """Count a failed step of an unfinished order; raises nothing.
 
-    A database failure is not counted: the order becomes due again when the claim of its worker ends.
+    The timeline shows the failed step with the attempts that the error carries. A database failure is not counted: the
+    order becomes due again when the claim of its worker ends.
     """
     logger.warning("order_step_failed", extra={"order_id": order_id}, exc_info=error)
     if is_of_database(error):
@@ -137,7 +136,10 @@ async def note_failure(context: OrdersContext, order_id: str, error: Exception) 
 
     def decide(_: Connection, order: Order) -> Change | None:
         # An order without a due time was finished by another run meanwhile.
-        return None if order.due_at is None else failed_steps.failed(order, reason, context.clock())
+        if order.due_at is None:
+            return None
+        change = failed_steps.failed(order, reason, context.clock())
+        return after_calls(attempts_of(error), change) if change.timeline else change
 
     try:
         await context.decide(order_id, decide)

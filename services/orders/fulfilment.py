@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from services.clients.inventory.port import Availability, InventoryGateway, Reservation
 from services.clients.payments.port import PaymentGateway, PaymentState
-from services.domain.call_attempts import Attempt
+from services.domain.call_attempts import Attempts, attempts_of, carry
 from services.domain.errors import (
     BusinessError,
     DependencyError,
@@ -29,7 +29,7 @@ from services.domain.orders.changes import Change
 from services.domain.orders.model import Order, OrderStatus, PaymentStatus
 from services.domain.retry import RetryPolicy
 from services.orders.context import OrdersContext
-from services.unit_of_work import call_entries
+from services.unit_of_work import after_calls
 from state import releases
 from state.engine.column_types import Unreadable
 from state.orders import StaleOrder
@@ -91,27 +91,24 @@ class OrderFulfilment:
     # ------------------------------------------------------------------ check
 
     async def _check(self, order: Order) -> Order:
-        trail: list[Attempt] = []
         try:
-            availability = await self._inventory.check_availability(order.lines, trail)
-        except DependencyError as error:
-            return await self._check_failed(order, error, trail)
-        except BusinessError as error:
-            return await self._context.commit(order, lifecycle.reject(order, error, self._now()), trail=trail)
+            availability, attempts = await self._inventory.check_availability(order.lines)
+        except (BusinessError, DependencyError) as error:
+            return await self._check_failed(order, error)
         if not availability.available:
             rejection = lifecycle.reject(order, _shortage(availability), self._now())
-            return await self._context.commit(order, rejection, trail=trail)
+            return await self._context.commit(order, rejection, attempts=attempts)
         # Committed together with the outcome of the reservation, which saves one commit per order. After a crash in
         # between, the sweeper finds a RECEIVED order.
-        started = _after_calls(trail, lifecycle.start_reserving(order, self._now(), self._step_due()))
+        started = after_calls(attempts, lifecycle.start_reserving(order, self._now(), self._step_due()))
         return await self._reserve(order, started)
 
-    async def _check_failed(self, order: Order, error: DependencyError, trail: list[Attempt]) -> Order:
-        if not order.is_high_priority:
-            return await self._context.commit(order, lifecycle.reject(order, error, self._now()), trail=trail)
+    async def _check_failed(self, order: Order, error: BusinessError | DependencyError) -> Order:
+        attempts = attempts_of(error)
+        if isinstance(error, BusinessError) or not order.is_high_priority:
+            return await self._context.commit(order, lifecycle.reject(order, error, self._now()), attempts=attempts)
         change = lifecycle.start_reserving(order, self._now(), self._step_due(), unverified=error)
-        order = await self._context.commit(order, change, trail=trail)
-        return await self._reserve(order)
+        return await self._reserve(await self._context.commit(order, change, attempts=attempts))
 
     # ---------------------------------------------------------------- reserve
 
@@ -122,39 +119,35 @@ class OrderFulfilment:
         elif order.status == OrderStatus.PENDING_INVENTORY:
             change = lifecycle.resume_reserving(order, self._now(), self._step_due())
             order = await self._context.commit(order, change, actor=actor)
-        return await self._reserve_again(order)
-
-    async def _reserve_again(self, order: Order) -> Order:
         return await self._reserve(order, repeated=True)
 
     async def _reserve(self, stored: Order, started: Change | None = None, *, repeated: bool = False) -> Order:
         """Request the reservation and record its outcome, together with ``started`` when that is not recorded yet."""
         order = replace(stored, **started.values) if started else stored
-        trail: list[Attempt] = []
-        change = _after_calls(trail, await self._reservation_outcome(order, trail, repeated))
+        change = await self._reservation_outcome(order, repeated)
         try:
             order = await self._context.commit(stored, started.then(change) if started else change)
         except StaleOrder:
             await self.give_back_if_ended(stored.order_id)
             raise
-        return await self._pay(order, []) if order.status == OrderStatus.PAYING else order
+        return await self._pay(order, ()) if order.status == OrderStatus.PAYING else order
 
-    async def _reservation_outcome(self, order: Order, trail: list[Attempt], repeated: bool) -> Change:
+    async def _reservation_outcome(self, order: Order, repeated: bool) -> Change:
         try:
-            held = await self._inventory.reserve(order.order_id, order.lines, order.user_id, trail)
-        except InsufficientInventory as error:
-            # An earlier attempt without an answer may have made a reservation.
-            uncertain = repeated or len(trail) > 1
-            return lifecycle.reject(order, error, self._now(), release=uncertain)
+            held, attempts = await self._inventory.reserve(order.order_id, order.lines, order.user_id)
         except BusinessError as error:
-            return lifecycle.reject(order, error, self._now(), release=True)
+            attempts = attempts_of(error)
+            # A refusal for lack of stock is certain, unless an earlier attempt without an answer made a reservation.
+            is_certain = isinstance(error, InsufficientInventory) and not repeated and len(attempts) <= 1
+            return after_calls(attempts, lifecycle.reject(order, error, self._now(), release=not is_certain))
         except DependencyError as error:
-            return self._wait(order, error)
+            return after_calls(attempts_of(error), self._wait(order, error))
         if held.expires_at <= self._now():
             # An immediate retry would return the same reservation, so the order waits as without an answer.
-            return self._wait(order, _ended_before_it_began(held))
+            return after_calls(attempts, self._wait(order, _ended_before_it_began(held)))
         due_at = self._now() + self._policy.payment_deadline
-        return lifecycle.reserve_stock(order, held.reservation_id, held.expires_at, self._now(), due_at)
+        reserved = lifecycle.reserve_stock(order, held.reservation_id, held.expires_at, self._now(), due_at)
+        return after_calls(attempts, reserved)
 
     def _wait(self, order: Order, error: DependencyError) -> Change:
         delay = self._policy.reservation_retry.delay_seconds(
@@ -167,43 +160,46 @@ class OrderFulfilment:
 
     # -------------------------------------------------------------------- pay
 
-    async def _pay(self, order: Order, trail: list[Attempt]) -> Order:
-        """Charge the customer. If the reservation expires soon, wait instead until it has expired."""
+    async def _pay(self, order: Order, earlier: Attempts) -> Order:
+        """Charge the customer. If the reservation expires soon, wait instead until it has expired.
+
+        ``earlier``: attempts that are not recorded yet.
+        """
         now = self._now()
         if not lifecycle.reservation_lasts(order, now, SHORTEST_RESERVATION):
             ended_at = (order.reservation_expires_at or now) + timedelta(seconds=1)
-            return await self._context.commit(order, lifecycle.postpone(max(ended_at, now)), trail=trail)
-        if isinstance(order.metadata, Unreadable):
-            # The metadata may contain the amount, so nothing is charged.
-            raise TypeError("The stored metadata of the order cannot be read.")
+            return await self._context.commit(order, lifecycle.postpone(max(ended_at, now)), attempts=earlier)
         try:
-            state = await self._payments.capture(
-                order.order_id, order.user_id, order.lines, order.metadata or {}, trail
-            )
-        except PaymentOutcomeUnknown as error:
+            if isinstance(order.metadata, Unreadable):
+                # The metadata may contain the amount, so nothing is charged.
+                raise TypeError("The stored metadata of the order cannot be read.")
+            state, made = await self._payments.capture(order.order_id, order.user_id, order.lines, order.metadata or {})
+        except Exception as error:
+            carry(error, earlier + attempts_of(error))
+            if not isinstance(error, PaymentOutcomeUnknown):
+                raise
             try:
-                return await self._payment_unknown(order, error, trail)
+                return await self._payment_unknown(order, error)
             except StaleOrder:
                 if error.may_have_run:
-                    await self._give_money_back_if_ended(order.order_id, trail, seen=False)
+                    await self._give_money_back_if_ended(order.order_id, attempts_of(error), seen=False)
                 raise
-        return await self._payment_known(order, state, trail)
+        return await self._payment_known(order, state, earlier + made)
 
     async def _settle_payment(self, order: Order) -> Order:
         """Look the payment up before another capture, because an earlier run may have requested one."""
-        trail: list[Attempt] = []
         try:
-            state = await self._payments.find(order.order_id, trail)
+            state, attempts = await self._payments.find(order.order_id)
         except PaymentOutcomeUnknown as error:
-            return await self._payment_unknown(order, error, trail)
+            return await self._payment_unknown(order, error)
         if state != PaymentState.ABSENT:
-            return await self._payment_known(order, state, trail)
+            return await self._payment_known(order, state, attempts)
         if order.cancel_reason is not None:
-            return await self._cancel(order, trail, money=None)
+            return await self._cancel(order, attempts, money=None)
         if self._reservation_is_sure(order):
-            return await self._pay(order, trail)
+            return await self._pay(order, attempts)
         renewed = lifecycle.reserve_before_payment(order, self._now(), self._step_due())
-        return await self._reserve_again(await self._context.commit(order, renewed, trail=trail))
+        return await self._reserve(await self._context.commit(order, renewed, attempts=attempts), repeated=True)
 
     def _reservation_is_sure(self, order: Order) -> bool:
         """Whether the reservation lasts, also by an Inventory Service clock that runs ahead of this clock."""
@@ -211,39 +207,39 @@ class OrderFulfilment:
         now = self._now()
         return lifecycle.reservation_lasts(order, now, RESERVATION_MARGIN) and surely_ends_at - now > RESERVATION_MARGIN
 
-    async def _payment_known(self, order: Order, state: PaymentState, trail: list[Attempt]) -> Order:
+    async def _payment_known(self, order: Order, state: PaymentState, attempts: Attempts) -> Order:
         now = self._now()
         if order.cancel_reason is not None:
-            return await self._cancel(order, trail, money=state == PaymentState.CAPTURED)
+            return await self._cancel(order, attempts, money=state == PaymentState.CAPTURED)
         if state == PaymentState.CAPTURED:
             change = lifecycle.place(order, now, now + self._policy.confirmation_timeout)
         else:
             declined = PaymentDeclined("The payment was declined.", {"orderId": order.order_id, "state": state})
             change = lifecycle.reject(order, declined, now, release=True)
         try:
-            return await self._context.commit(order, change, trail=trail)
+            return await self._context.commit(order, change, attempts=attempts)
         except StaleOrder:
             captured = change.values.get("payment_status") == PaymentStatus.CAPTURED
             current = await self._context.get(order.order_id)
             if current.status == OrderStatus.PAYING and current.cancel_reason is not None:
                 # A cancel that was requested during the capture waits for this outcome.
-                return await self._cancel(current, trail, money=captured)
+                return await self._cancel(current, attempts, money=captured)
             if captured:
-                await self._give_money_back_if_ended(order.order_id, trail, seen=True)
+                await self._give_money_back_if_ended(order.order_id, attempts, seen=True)
             raise
 
-    async def _payment_unknown(self, order: Order, error: PaymentOutcomeUnknown, trail: list[Attempt]) -> Order:
+    async def _payment_unknown(self, order: Order, error: PaymentOutcomeUnknown) -> Order:
         delay = self._policy.payment_retry.delay_seconds(order.attempts + 1, self._context.randomness)
         due_at = None if delay is None else self._now() + timedelta(seconds=delay)
         change = lifecycle.payment_unknown(order, error.message, self._now(), due_at)
-        return await self._context.commit(order, change, trail=trail)
+        return await self._context.commit(order, change, attempts=attempts_of(error))
 
-    async def _cancel(self, order: Order, trail: list[Attempt], *, money: bool | None) -> Order:
+    async def _cancel(self, order: Order, attempts: Attempts, *, money: bool | None) -> Order:
         reason = order.cancel_reason or "CUSTOMER_CANCELLED"
         change = ending.cancel_while_paying(order, reason, self._now(), money=money)
-        return await self._context.commit(order, change, trail=trail)
+        return await self._context.commit(order, change, attempts=attempts)
 
-    async def _give_money_back_if_ended(self, order_id: str, trail: list[Attempt], *, seen: bool) -> None:
+    async def _give_money_back_if_ended(self, order_id: str, attempts: Attempts, *, seen: bool) -> None:
         """Refund a capture that another run did not find before it ended the order.
 
         A pending refund starts again, since the gateway may have answered just before that there is nothing to refund.
@@ -255,7 +251,7 @@ class OrderFulfilment:
                 return None
             return ending.refund_late_capture(self._now(), seen=seen)
 
-        await self._context.decide(order_id, decide, trail=trail)
+        await self._context.decide(order_id, decide, attempts=attempts)
 
     # ----------------------------------------------------------------- shared
 
@@ -273,11 +269,6 @@ class OrderFulfilment:
 
     def _step_due(self) -> datetime:
         return self._now() + self._policy.step_deadline
-
-
-def _after_calls(trail: list[Attempt], change: Change) -> Change:
-    """The change, with timeline entries for the calls that led to it before its own entries."""
-    return Change({}, tuple(call_entries(trail))).then(change)
 
 
 def _ended_before_it_began(held: Reservation) -> InventoryUnavailable:

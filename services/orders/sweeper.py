@@ -12,7 +12,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from services.clients.payments.port import PaymentGateway, PaymentState
-from services.domain.call_attempts import Attempt
+from services.domain.call_attempts import Attempted, Attempts, attempts_of, carry
 from services.domain.errors import PaymentOutcomeUnknown
 from services.domain.orders import changes, ending, lifecycle
 from services.domain.orders.changes import Change
@@ -95,9 +95,8 @@ class OrderSweeper:
             await self._context.commit(order, lifecycle.ask_confirmation_again(order, now, due_at))
 
     async def _refund(self, order: Order) -> None:
-        trail: list[Attempt] = []
         try:
-            state = await self._give_back(order.order_id, trail)
+            state, attempts = await self._give_back(order.order_id)
         except PaymentOutcomeUnknown as error:
             # Refunds are retried without limit: the money of a cancelled order is never kept.
             made = min(order.attempts + 1, self._refund_retry.attempts - 1)
@@ -105,30 +104,37 @@ class OrderSweeper:
                 made, self._context.randomness, retry_after_seconds=error.retry_after_seconds
             )
             change = ending.refund_later(order, self._context.clock() + timedelta(seconds=delay or 0.0))
-            await self._record_refund(order, change, trail)
+            await self._record_refund(order, change, attempts_of(error))
             return
         if state == PaymentState.REFUNDED:
-            await self._record_refund(order, ending.refunded(self._context.clock(), was_charged=True), trail)
+            await self._record_refund(order, ending.refunded(self._context.clock(), was_charged=True), attempts)
         else:
-            await self._record_nothing_to_refund(order, state, trail)
+            await self._record_nothing_to_refund(order, state, attempts)
 
-    async def _give_back(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+    async def _give_back(self, order_id: str) -> Attempted[PaymentState]:
         """Refund the capture; without one, void the payment so that no capture can follow."""
-        state = await self._payments.refund(order_id, trail)
-        if state != PaymentState.ABSENT:
-            return state
-        state = await self._payments.void(order_id, trail)
-        return await self._payments.refund(order_id, trail) if state == PaymentState.CAPTURED else state
+        state, attempts = await self._payments.refund(order_id)
+        try:
+            if state == PaymentState.ABSENT:
+                state, made = await self._payments.void(order_id)
+                attempts += made
+                if state == PaymentState.CAPTURED:
+                    state, made = await self._payments.refund(order_id)
+                    attempts += made
+        except Exception as error:
+            carry(error, attempts + attempts_of(error))
+            raise
+        return state, attempts
 
-    async def _record_refund(self, order: Order, change: Change, trail: list[Attempt]) -> None:
+    async def _record_refund(self, order: Order, change: Change, attempts: Attempts) -> None:
         """Record on the current row, because the release of the reservation may have changed the order meanwhile."""
 
         def decide(_: Connection, current: Order) -> Change | None:
             return change if current.payment_status == PaymentStatus.REFUND_PENDING else None
 
-        await self._context.decide(order.order_id, decide, trail=trail)
+        await self._context.decide(order.order_id, decide, attempts=attempts)
 
-    async def _record_nothing_to_refund(self, order: Order, state: PaymentState, trail: list[Attempt]) -> None:
+    async def _record_nothing_to_refund(self, order: Order, state: PaymentState, attempts: Attempts) -> None:
         def decide(connection: Connection, current: Order) -> Change | None:
             if current.payment_status != PaymentStatus.REFUND_PENDING:
                 return None
@@ -140,4 +146,4 @@ class OrderSweeper:
             is_final = state in (PaymentState.DECLINED, PaymentState.VOIDED)
             return ending.nothing_to_refund(current, now, is_final=is_final, was_captured=was_captured)
 
-        await self._context.decide(order.order_id, decide, trail=trail)
+        await self._context.decide(order.order_id, decide, attempts=attempts)

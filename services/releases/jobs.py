@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from services.clients.inventory.port import InventoryGateway
 from services.domain import incident_impact
-from services.domain.call_attempts import Attempt
+from services.domain.call_attempts import Attempts, attempts_of
 from services.domain.errors import (
     ApiError,
     CircuitOpen,
@@ -192,8 +192,8 @@ class ReleaseJobs:
             self._context.failed("releases")
             if is_of_database(error):
                 return
-            message = f"{ReleaseFailed.code}: Its end could not be recorded. {reason_of(error)}"
-            end = self._failed(job, message, Failure(FailureClass.NOT_RECORDED))
+            not_recorded = ReleaseFailed(f"Its end could not be recorded. {reason_of(error)}")
+            end = self._failed(job, not_recorded, Failure(FailureClass.NOT_RECORDED))
             at = self._context.clock()
             try:
                 await self._context.database.write(lambda c: releases.settle(c, job, at, **end.values))
@@ -207,21 +207,20 @@ class ReleaseJobs:
 
         When nothing was sent, the job becomes ``put_back_to`` again. Without ``put_back_to`` it waits to be due again.
         """
-        trail: list[Attempt] = []
         error: ApiError | None = None
         with self._context.step("release reservation", job.order_id, job.traceparent):
             try:
-                released = await self._inventory.release(job.order_id, trail)
+                released, attempts = await self._inventory.release(job.order_id)
                 end = _released("Reservation released" if released else "Nothing was left to release", job)
             except (CircuitOpen, InventoryThrottled) as not_sent:
-                error, end = not_sent, self._not_sent(not_sent, put_back_to)
+                error, end, attempts = not_sent, self._not_sent(not_sent, put_back_to), attempts_of(not_sent)
             except ApiError as failed:
-                error, end = failed, self._failed(job, f"{failed.code}: {failed.message}", failure_of(failed), failed)
+                error, end, attempts = failed, self._failed(job, failed, failure_of(failed)), attempts_of(failed)
             except Exception as raised:
                 logger.warning("release_failed_unexpectedly", extra={"order_id": job.order_id}, exc_info=raised)
                 error = ReleaseFailed(f"It failed unexpectedly. {reason_of(raised)}")
-                end = self._failed(job, f"{error.code}: {error.message}", failure_of(raised))
-            await self._store(job, end, trail)
+                end, attempts = self._failed(job, error, failure_of(raised)), attempts_of(raised)
+            await self._store(job, end, attempts)
         if end.outcome is not None:
             self._on_outcome(end.outcome)
         return error
@@ -235,8 +234,8 @@ class ReleaseJobs:
         due = self._context.clock() + timedelta(seconds=delay)
         return _End({"next_attempt_at": due} | failure_values(error.message, failure_of(error)))
 
-    def _failed(self, job: Release, message: str, failure: Failure, error: ApiError | None = None) -> _End:
-        attempts = job.attempts + 1
+    def _failed(self, job: Release, error: ApiError, failure: Failure) -> _End:
+        attempts, message = job.attempts + 1, f"{error.code}: {error.message}"
         wanted = error.retry_after_seconds if isinstance(error, DependencyError) else None
         delay = self._policy.delay_seconds(attempts, self._context.randomness, retry_after_seconds=wanted)
         values = {"attempts": attempts} | failure_values(message, failure)
@@ -249,7 +248,7 @@ class ReleaseJobs:
         due = self._context.clock() + timedelta(seconds=delay)
         return _End(values | {"state": ReleaseState.PENDING, "next_attempt_at": due}, OUTCOME_RETRIED)
 
-    async def _store(self, job: Release, end: _End, trail: Sequence[Attempt]) -> None:
+    async def _store(self, job: Release, end: _End, attempts: Attempts) -> None:
         """Store the end of an attempt on the job and the order; a job that was started again meanwhile is unchanged."""
 
         def work(unit: UnitOfWork) -> None:
@@ -261,10 +260,10 @@ class ReleaseJobs:
             order = orders.get(connection, job.order_id)
             if not current or end.change is None or order is None:
                 if end.outcome is not None:
-                    history.add(connection, job.order_id, call_entries(trail))
-                incident_impacts.add(connection, job.order_id, incident_impact.of_attempts(trail))
+                    history.add(connection, job.order_id, call_entries(attempts))
+                incident_impacts.add(connection, job.order_id, incident_impact.of_attempts(attempts))
                 return
-            unit.record(order, end.change(order, at), trail=trail)
+            unit.record(order, end.change(order, at), attempts=attempts)
 
         await self._context.unit_of_work(work)
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from services.clients.inventory.port import InventoryGateway
 from services.domain import incident_impact, resolution_reasons
-from services.domain.call_attempts import Attempt
+from services.domain.call_attempts import attempts_of
 from services.domain.errors import ApiError, InvalidState, NotFound, ReviewConflict
 from services.domain.orders import ending, failed_steps, lifecycle
 from services.domain.orders.changes import Change
@@ -34,7 +34,7 @@ from services.orders.fulfilment import OrderFulfilment
 from services.reviews.claims import LEASE, claimed_by_other
 from services.reviews.comparison import Reconciliation
 from services.reviews.records import ResolveReview, audit_entry, conflict, stored_case, was_done_before
-from services.unit_of_work import UnitOfWork, action_entry, call_entries
+from services.unit_of_work import UnitOfWork, action_entry, after_calls, call_entries
 from state import audit, conservation, history, incident_impacts, orders, release_actions, releases, reviews
 from state.reviews import Review
 
@@ -227,17 +227,17 @@ class ReviewResolution:
             await self._resolve_with(command, order, review, self._ask_again)
             return
         review = await self._begin(command, review, order)
-        trail: list[Attempt] = []
         try:
-            held = await self._inventory.reserve(order.order_id, order.lines, order.user_id, trail)
+            held, attempts = await self._inventory.reserve(order.order_id, order.lines, order.user_id)
         except ApiError as error:
-            await self._reconfirm_failed(command, review, order, error, trail)
+            await self._reconfirm_failed(command, review, order, error)
             raise
 
         def change(current: Order) -> Change:
             now = self._context.clock()
             due_at = now + self._confirmation_timeout
-            return lifecycle.reconfirm(current, held.reservation_id, held.expires_at, now, due_at)
+            change = lifecycle.reconfirm(current, held.reservation_id, held.expires_at, now, due_at)
+            return after_calls(attempts, change)
 
         try:
             await self._resolve_with(replace(command, action_id=None), order, review, change)
@@ -310,15 +310,15 @@ class ReviewResolution:
             raise await conflict(self._context, review, command)
         return replace(review, version=review.version + 1)
 
-    async def _reconfirm_failed(
-        self, command: ResolveReview, review: Review, order: Order, error: ApiError, trail: list[Attempt]
-    ) -> None:
+    async def _reconfirm_failed(self, command: ResolveReview, review: Review, order: Order, error: ApiError) -> None:
+        attempts = attempts_of(error)
+
         def transaction(connection: Connection) -> None:
             at = self._context.clock()
             title = f"Review: {command.action} failed: {error.code}"
-            entries = [*call_entries(trail), action_entry(at, title, command.actor, error.message)]
+            entries = [*call_entries(attempts), action_entry(at, title, command.actor, error.message)]
             history.add(connection, review.order_id, entries)
-            incident_impacts.add(connection, review.order_id, incident_impact.of_attempts(trail))
+            incident_impacts.add(connection, review.order_id, incident_impact.of_attempts(attempts))
             again = replace(command, action_id=None)
             self._audit(connection, again, review, order, order, f"failed: {error.code}")
 

@@ -12,16 +12,17 @@ from pact.interaction import HttpInteraction
 
 from services.clients.http.transport import AiohttpTransport, client_session
 from services.clients.inventory.http import HTTPInventoryGateway
-from services.domain.call_attempts import Attempt
+from services.domain.call_attempts import Attempt, Attempted
 from services.domain.errors import ApiError
 from tests.contract.pact_examples import HOLDFAST, INVENTORY, JSON, NOW, moment
+from tests.support.attempts import noted
 
 META = {"timestamp": moment()}
 
 State = tuple[str, dict[str, Any]]
 """What must be so at the service: the name of a provider state and its parameters."""
 
-Call = Callable[[HTTPInventoryGateway, list[Attempt]], Awaitable[Any]]
+Call = Callable[[HTTPInventoryGateway], Awaitable[Attempted[Any]]]
 
 
 class AgreedInventoryService:
@@ -31,7 +32,7 @@ class AgreedInventoryService:
         self._directory = directory
         self._is_promised = is_promised
         self._pact = Pact(HOLDFAST, INVENTORY).with_specification("V4")
-        self.trail: list[Attempt] = []
+        self.attempts: list[Attempt] = []
 
     def upon(self, description: str, path: str, body: Any, *states: State) -> HttpInteraction:
         """Expect this request of a service in these states."""
@@ -57,7 +58,7 @@ class AgreedInventoryService:
 
     @property
     def outcomes(self) -> list[str]:
-        return [attempt.outcome for attempt in self.trail]
+        return [attempt.outcome for attempt in self.attempts]
 
     async def _call(self, url: str, call: Call) -> Any:
         transport = AiohttpTransport(client_session())
@@ -65,7 +66,7 @@ class AgreedInventoryService:
             transport, url, timeout_seconds=3, reservation_ttl_seconds=1800, clock=lambda: NOW
         )
         try:
-            return await call(gateway, self.trail)
+            return await noted(call(gateway), self.attempts)
         except ApiError as error:
             return error
         finally:

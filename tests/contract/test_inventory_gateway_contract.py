@@ -18,6 +18,7 @@ from services.clients.inventory.resilient import ResilientInventory
 from services.domain.call_attempts import INVENTORY_CALLS, REJECTED, SUCCESS, Attempt
 from services.domain.errors import InsufficientInventory, ReservationFailed
 from services.domain.orders.model import Line
+from tests.support.attempts import noted
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -88,7 +89,7 @@ def gateway(request: pytest.FixtureRequest) -> InventoryGateway:
 
 
 @pytest.fixture
-def trail() -> list[Attempt]:
+def attempts() -> list[Attempt]:
     return []
 
 
@@ -96,38 +97,39 @@ def lines(quantity: int) -> tuple[Line, ...]:
     return (Line("p", "v", quantity),)
 
 
-async def test_a_check_shows_what_is_available_and_reserves_nothing(gateway, trail):
-    assert [(await gateway.check_availability(lines(n), trail)).available for n in (5, 6, 5)] == [True, False, True]
+async def test_a_check_shows_what_is_available_and_reserves_nothing(gateway, attempts):
+    answers = [await noted(gateway.check_availability(lines(n)), attempts) for n in (5, 6, 5)]
+    assert [answer.available for answer in answers] == [True, False, True]
 
 
-async def test_a_reservation_is_the_same_when_it_is_repeated(gateway, trail):
-    first = await gateway.reserve("o", lines(4), "u", trail)
+async def test_a_reservation_is_the_same_when_it_is_repeated(gateway, attempts):
+    first = await noted(gateway.reserve("o", lines(4), "u"), attempts)
     assert first.expires_at == NOW + timedelta(seconds=1800)
-    assert await gateway.reserve("o", lines(4), "u", trail) == first
+    assert await noted(gateway.reserve("o", lines(4), "u"), attempts) == first
 
 
-async def test_too_little_stock_is_refused_with_the_short_lines(gateway, trail):
+async def test_too_little_stock_is_refused_with_the_short_lines(gateway, attempts):
     with pytest.raises(InsufficientInventory) as caught:
-        await gateway.reserve("o", lines(6), "u", trail)
+        await noted(gateway.reserve("o", lines(6), "u"), attempts)
     short = {"productId": "p", "variantId": "v", "requestedQuantity": 6, "availableQuantity": 5}
     assert caught.value.details["items"] == [short]
-    assert [attempt.outcome for attempt in trail] == [REJECTED]
+    assert [attempt.outcome for attempt in attempts] == [REJECTED]
 
 
-async def test_other_lines_for_the_same_order_are_refused(gateway, trail):
-    await gateway.reserve("o", lines(1), "u", trail)
+async def test_other_lines_for_the_same_order_are_refused(gateway, attempts):
+    await noted(gateway.reserve("o", lines(1), "u"), attempts)
     with pytest.raises(ReservationFailed):
-        await gateway.reserve("o", lines(2), "u", trail)
+        await noted(gateway.reserve("o", lines(2), "u"), attempts)
 
 
-async def test_a_release_gives_back_once_and_may_be_repeated(gateway, trail):
-    await gateway.reserve("o", lines(5), "u", trail)
-    assert [await gateway.release("o", trail), await gateway.release("o", trail)] == [True, False]
-    assert (await gateway.check_availability(lines(5), trail)).available is True
+async def test_a_release_gives_back_once_and_may_be_repeated(gateway, attempts):
+    await noted(gateway.reserve("o", lines(5), "u"), attempts)
+    assert [await noted(gateway.release("o"), attempts), await noted(gateway.release("o"), attempts)] == [True, False]
+    assert (await noted(gateway.check_availability(lines(5)), attempts)).available is True
 
 
-async def test_each_call_leaves_one_attempt(gateway, trail):
-    await gateway.check_availability(lines(1), trail)
-    await gateway.reserve("o", lines(1), "u", trail)
-    await gateway.release("o", trail)
-    assert [(attempt.call, attempt.outcome) for attempt in trail] == [(name, SUCCESS) for name in INVENTORY_CALLS]
+async def test_each_call_leaves_one_attempt(gateway, attempts):
+    await noted(gateway.check_availability(lines(1)), attempts)
+    await noted(gateway.reserve("o", lines(1), "u"), attempts)
+    await noted(gateway.release("o"), attempts)
+    assert [(attempt.call, attempt.outcome) for attempt in attempts] == [(name, SUCCESS) for name in INVENTORY_CALLS]

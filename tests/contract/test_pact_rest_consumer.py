@@ -74,7 +74,7 @@ def test_a_cart_that_is_in_stock_is_available(inventory):
     )
     lines = [answered(NOTEBOOKS, available=True, quantity=15), answered(PENS, available=True, quantity=8)]
     success(check, {"available": True, "items": match.array_containing(lines)})
-    assert inventory.ask(lambda gateway, trail: gateway.check_availability(LINES, trail)) == Availability(
+    assert inventory.ask(lambda gateway: gateway.check_availability(LINES)) == Availability(
         True,
         (LineAvailability(*NOTEBOOKS.sku, True, 2, 15), LineAvailability(*PENS.sku, True, 1, 8)),
     )
@@ -90,7 +90,7 @@ def test_a_cart_with_a_short_line_is_not_available_and_shows_which(inventory):
     )
     lines = [answered(NOTEBOOKS, available=False, quantity=1), answered(PENS, available=True, quantity=8)]
     success(check, {"available": False, "items": match.array_containing(lines)})
-    assert inventory.ask(lambda gateway, trail: gateway.check_availability(LINES, trail)) == Availability(
+    assert inventory.ask(lambda gateway: gateway.check_availability(LINES)) == Availability(
         False,
         (LineAvailability(*NOTEBOOKS.sku, False, 2, 1), LineAvailability(*PENS.sku, True, 1, 8)),
     )
@@ -105,7 +105,7 @@ def test_stock_that_is_there_is_reserved(inventory):
         *in_stock(15, 8),
     )
     success(reserve, RESERVED)
-    assert inventory.ask(lambda gateway, trail: gateway.reserve(ORDER_ID, LINES, USER_ID, trail)) == HELD
+    assert inventory.ask(lambda gateway: gateway.reserve(ORDER_ID, LINES, USER_ID)) == HELD
     assert inventory.outcomes == [SUCCESS]
 
 
@@ -118,7 +118,7 @@ def test_a_reservation_requested_again_is_answered_as_before(inventory):
         (HOLDS, {"orderId": ORDER_ID, "items": ITEMS}),
     )
     success(reserve, RESERVED)
-    assert inventory.ask(lambda gateway, trail: gateway.reserve(ORDER_ID, LINES, USER_ID, trail)) == HELD
+    assert inventory.ask(lambda gateway: gateway.reserve(ORDER_ID, LINES, USER_ID)) == HELD
     assert inventory.outcomes == [SUCCESS]
 
 
@@ -136,7 +136,7 @@ def test_a_shortage_is_refused_with_every_short_line(inventory):
     message = text("2 of the products are short of stock.")
     details = {"items": match.array_containing(short)}
     refusal(reserve, 409, {"code": "INSUFFICIENT_INVENTORY", "message": message, "details": details})
-    error = inventory.ask(lambda gateway, trail: gateway.reserve(ORDER_ID, LINES, USER_ID, trail))
+    error = inventory.ask(lambda gateway: gateway.reserve(ORDER_ID, LINES, USER_ID))
     assert isinstance(error, InsufficientInventory)
     assert error.details["items"] == [
         sku(NOTEBOOKS) | {"requestedQuantity": 2, "availableQuantity": 1},
@@ -155,7 +155,7 @@ def test_other_items_for_an_order_with_reserved_items_are_refused(inventory):
     )
     message = text("The order holds other lines than these already.")
     refusal(reserve, 422, {"code": "RESERVATION_FAILED", "message": message})
-    error = inventory.ask(lambda gateway, trail: gateway.reserve(ORDER_ID, LINES, USER_ID, trail))
+    error = inventory.ask(lambda gateway: gateway.reserve(ORDER_ID, LINES, USER_ID))
     assert isinstance(error, ReservationFailed)
     assert error.details == {
         "status": 422,
@@ -174,7 +174,7 @@ def test_a_reservation_is_released(inventory):
         (HOLDS, {"orderId": ORDER_ID, "items": ITEMS}),
     )
     release.will_respond_with(200).with_body({"success": True}, JSON)
-    assert inventory.ask(lambda gateway, trail: gateway.release(ORDER_ID, trail)) is True
+    assert inventory.ask(lambda gateway: gateway.release(ORDER_ID)) is True
     assert inventory.outcomes == [SUCCESS]
 
 
@@ -187,7 +187,7 @@ def test_nothing_is_left_to_release_once_the_stock_was_deducted(inventory):
         (DEDUCTED, {"orderId": ORDER_ID, "items": ITEMS}),
     )
     release.will_respond_with(409).with_body({"success": False}, JSON)
-    assert inventory.ask(lambda gateway, trail: gateway.release(ORDER_ID, trail)) is False
+    assert inventory.ask(lambda gateway: gateway.release(ORDER_ID)) is False
     assert inventory.outcomes == [SUCCESS]
 
 
@@ -195,6 +195,6 @@ def test_a_service_that_knows_no_such_order_is_understood_and_not_required_to_an
     inventory = AgreedInventoryService(tmp_path, is_promised=False)
     release = inventory.upon("a release for an unknown order", "release", {"orderId": ORDER_ID})
     release.will_respond_with(404)
-    assert inventory.ask(lambda gateway, trail: gateway.release(ORDER_ID, trail)) is False
+    assert inventory.ask(lambda gateway: gateway.release(ORDER_ID)) is False
     assert inventory.outcomes == [SUCCESS]
     assert list(tmp_path.iterdir()) == []

@@ -238,5 +238,5 @@ async def test_an_answer_in_a_refusals_clothes_is_a_refusal(shop: Shop, forger: 
 async def test_no_body_of_the_service_is_repeated_to_the_customer(gateway: InventoryGateway, forger: Forger) -> None:
     forger.forge(InventoryCall.RESERVE, lambda _: http("200 OK", b"password=hunter2"))
     with pytest.raises(ApiError) as caught:
-        await gateway.reserve(new_id(), (MUG,), "user-1", [])
+        await gateway.reserve(new_id(), (MUG,), "user-1")
     assert "hunter2" not in f"{caught.value.message} {caught.value.details}"

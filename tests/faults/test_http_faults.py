@@ -19,13 +19,14 @@ import pytest
 from services.base.ids import new_id
 from services.clients.http.transport import AiohttpTransport
 from services.clients.inventory.port import Availability, InventoryGateway, Reservation
-from services.domain.call_attempts import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt, InventoryCall
+from services.domain.call_attempts import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt, Attempted, InventoryCall
 from services.domain.errors import InventoryTimeout, InventoryUnavailable
 from services.domain.orders.model import Line, Order
 from services.sandbox.inventory_service.catalogue import CATALOGUE
 from tests.faults.processes import Service
 from tests.faults.proxy import TcpProxy
 from tests.faults.shop import ATTEMPTS, MUG, TIMEOUT_SECONDS, Shop, gateway_at, shelf, states
+from tests.support.attempts import noted
 from tests.support.fakes import CAPTURE
 from tests.support.nats_server import eventually
 
@@ -82,17 +83,17 @@ class Struck:
                 await asyncio.sleep(0)
             yield
 
-    async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
+    async def check_availability(self, lines: tuple[Line, ...]) -> Attempted[Availability]:
         async with self._next(InventoryCall.CHECK_AVAILABILITY):
-            return await self._gateway.check_availability(lines, trail)
+            return await self._gateway.check_availability(lines)
 
-    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
+    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str) -> Attempted[Reservation]:
         async with self._next(InventoryCall.RESERVE):
-            return await self._gateway.reserve(order_id, lines, user_id, trail)
+            return await self._gateway.reserve(order_id, lines, user_id)
 
-    async def release(self, order_id: str, trail: list[Attempt]) -> bool:
+    async def release(self, order_id: str) -> Attempted[bool]:
         async with self._next(InventoryCall.RELEASE):
-            return await self._gateway.release(order_id, trail)
+            return await self._gateway.release(order_id)
 
 
 @pytest.fixture
@@ -111,14 +112,14 @@ async def place(shop: Shop, **given: Any) -> Order:
     return await shop.place(**{"order_id": new_id(), "lines": (MUG,), **given})
 
 
-async def call(gateway: InventoryGateway, operation: str, order_id: str, trail: list[Attempt]) -> Any:
+async def call(gateway: InventoryGateway, operation: str, order_id: str) -> Attempted[Any]:
     match operation:
         case "check_availability":
-            return await gateway.check_availability((MUG,), trail)
+            return await gateway.check_availability((MUG,))
         case "reserve":
-            return await gateway.reserve(order_id, (MUG,), "user-1", trail)
+            return await gateway.reserve(order_id, (MUG,), "user-1")
         case _:
-            return await gateway.release(order_id, trail)
+            return await gateway.release(order_id)
 
 
 # ------------------------------------------------------------- what a fault is taken for
@@ -130,33 +131,33 @@ async def test_a_fault_is_taken_for_what_it_is_and_in_time(
     struck: Struck, inventory: Service, operation: str, fault: str
 ) -> None:
     _, error_type, may_have_run = FAULTS[fault]
-    order_id, trail = new_id(), list[Attempt]()
-    await call(struck, InventoryCall.CHECK_AVAILABILITY, order_id, [])
+    order_id, attempts = new_id(), list[Attempt]()
+    await call(struck, InventoryCall.CHECK_AVAILABILITY, order_id)
     struck.strike(operation, fault, times=1)
     began = time.monotonic()
     with pytest.raises(error_type) as caught:
-        await call(struck, operation, order_id, trail)
+        await noted(call(struck, operation, order_id), attempts)
     took = time.monotonic() - began
     is_timeout = error_type is InventoryTimeout
     assert caught.value.may_have_run is may_have_run
-    assert [attempt.outcome for attempt in trail] == [TIMEOUT if is_timeout else UNAVAILABLE]
+    assert [attempt.outcome for attempt in attempts] == [TIMEOUT if is_timeout else UNAVAILABLE]
     assert (TIMEOUT_SECONDS - 0.01 if is_timeout else 0) <= took < TIMEOUT_SECONDS + PATIENCE_SECONDS
     # The next call is not hurt by what happened to the one before.
-    assert await call(struck, InventoryCall.CHECK_AVAILABILITY, order_id, trail)
-    assert trail[-1].outcome == SUCCESS
-    await call(struck, InventoryCall.RELEASE, order_id, trail)
+    assert await noted(call(struck, InventoryCall.CHECK_AVAILABILITY, order_id), attempts)
+    assert attempts[-1].outcome == SUCCESS
+    await noted(call(struck, InventoryCall.RELEASE, order_id), attempts)
     assert "ACTIVE" not in states(inventory, order_id)
 
 
 async def test_an_answer_that_is_slow_but_in_time_is_an_answer(struck: Struck, inventory_proxy: TcpProxy) -> None:
     with inventory_proxy.slow(TIMEOUT_SECONDS / 8):
-        assert (await struck.check_availability((MUG,), [])).available
+        assert (await noted(struck.check_availability((MUG,)), [])).available
 
 
 async def test_no_address_of_the_service_is_told_to_the_customer(struck: Struck) -> None:
     struck.strike(InventoryCall.RESERVE, "refused", times=1)
     with pytest.raises(InventoryUnavailable) as caught:
-        await call(struck, InventoryCall.RESERVE, new_id(), [])
+        await call(struck, InventoryCall.RESERVE, new_id())
     assert "127.0.0.1" not in f"{caught.value.message} {caught.value.details}"
 
 
@@ -232,9 +233,9 @@ async def test_a_reservation_that_arrives_after_its_release_reserves_nothing(
     order_id = new_id()
     with inventory_proxy.stalled():
         with pytest.raises(InventoryTimeout):
-            await call(struck, InventoryCall.RESERVE, order_id, [])
+            await call(struck, InventoryCall.RESERVE, order_id)
         assert states(inventory, order_id) == []
-        await call(gateway_at(inventory.port, transport), InventoryCall.RELEASE, order_id, [])
+        await call(gateway_at(inventory.port, transport), InventoryCall.RELEASE, order_id)
     # The line works again, and what was on its way is delivered.
     await eventually(lambda: inventory_proxy.links == 0)
     assert states(inventory, order_id) == []

@@ -22,6 +22,7 @@ from services.clients.rolling_window import BreakerOptions
 from services.domain.call_attempts import Attempt
 from services.domain.errors import ApiError, InventoryThrottled, InventoryUnavailable
 from services.domain.orders.model import Line
+from tests.support.attempts import noted
 from tests.support.busy_service import BusyService, busy_service
 
 LINES = (Line("p", "v", 1),)
@@ -54,14 +55,14 @@ async def test_most_of_what_a_limited_service_takes_is_sold_and_no_breaker_opens
     async with busy_service(LIMIT, says_when=says_when) as service, a_client(service) as inventory:
 
         async def order(number: int) -> None:
-            trail: list[Attempt] = []
+            attempts: list[Attempt] = []
             try:
-                await inventory.check_availability(LINES, trail)
-                await inventory.reserve(f"o-{number}", LINES, "u", trail)
+                await noted(inventory.check_availability(LINES), attempts)
+                await noted(inventory.reserve(f"o-{number}", LINES, "u"), attempts)
                 outcomes["sold"] += 1
             except ApiError as error:
                 outcomes[error.code] += 1
-            assert {attempt.outcome for attempt in trail} <= {"success", "throttled"}
+            assert {attempt.outcome for attempt in attempts} <= {"success", "throttled"}
 
         began = time.monotonic()
         async with asyncio.TaskGroup() as orders:
@@ -77,15 +78,15 @@ async def test_most_of_what_a_limited_service_takes_is_sold_and_no_breaker_opens
 
 async def test_a_call_within_its_patience_waits_for_retry_after_and_one_beyond_it_is_told_when_to_come_back():
     async with busy_service(1) as service, a_client(service) as inventory:
-        trail: list[Attempt] = []
+        attempts: list[Attempt] = []
         for _ in range(2):
-            await inventory.check_availability(LINES, trail)
+            await noted(inventory.check_availability(LINES), attempts)
         assert inventory.pacer.is_throttled
         with pytest.raises(InventoryThrottled) as caught:
             await inventory.pacer.admit("check_availability", 0.0)
         assert caught.value.retry_after_seconds is not None
         assert (caught.value.was_sent, caught.value.may_have_run) == (False, False)
-    assert [attempt.outcome for attempt in trail if attempt.outcome != "throttled"] == ["success", "success"]
+    assert [attempt.outcome for attempt in attempts if attempt.outcome != "throttled"] == ["success", "success"]
 
 
 async def test_reservations_pass_before_checks_that_came_earlier():

@@ -24,6 +24,7 @@ from services.sandbox.inventory_service.catalogue import Product, put_on_shelves
 from services.sandbox.inventory_service.faults import Faults, FaultSettings
 from services.sandbox.payment_gateway import PaymentApi
 from state.engine.database import Database, opened
+from tests.support.attempts import noted
 
 IDS = ["auth0|x", "gid://shop/Product/1", "ABC/12", "Größe-M", ".", "..", "a b", "%2F", "a/../b", "?q#f", "x" * 128]
 TTL_SECONDS = 600
@@ -53,7 +54,7 @@ async def transport() -> AsyncIterator[AiohttpTransport]:
 async def test_stock_is_reserved_found_and_released_under_any_id(
     database: Database, transport: AiohttpTransport, name: str, other_form: bool
 ) -> None:
-    lines, trail = (Line(name, name, 2),), list[Attempt]()
+    lines, attempts = (Line(name, name, 2),), list[Attempt]()
     shelf = Product("Thing", name, name, on_hand=5, low_stock_threshold=1, price=1.0)
     database.write_now(lambda connection: put_on_shelves(connection, (shelf,), now()))
     faults = Faults(lambda: 0.5)
@@ -68,23 +69,23 @@ async def test_stock_is_reserved_found_and_released_under_any_id(
             transport, url, timeout_seconds=5, reservation_ttl_seconds=TTL_SECONDS, clock=now
         )
         lookup = HTTPInventoryLookup(transport, url, timeout_seconds=5, clock=now)
-        assert (await gateway.check_availability(lines, trail)).available
-        await gateway.reserve(name, lines, name, trail)
+        assert (await noted(gateway.check_availability(lines), attempts)).available
+        await noted(gateway.reserve(name, lines, name), attempts)
         assert await lookup.stock_of(name) is StockState.RESERVED
-        assert await gateway.release(name, trail) is True
+        assert await noted(gateway.release(name), attempts) is True
         assert await lookup.stock_of(name) is StockState.FREE
-    assert {attempt.outcome for attempt in trail} == {"success"}
+    assert {attempt.outcome for attempt in attempts} == {"success"}
 
 
 @pytest.mark.parametrize("name", IDS)
 async def test_money_is_captured_found_and_given_back_under_any_id(
     database: Database, transport: AiohttpTransport, name: str
 ) -> None:
-    trail: list[Attempt] = []
+    attempts: list[Attempt] = []
     async with serving(PaymentApi(database, now).application(), listen("127.0.0.1", 0)) as url:
         gateway = HTTPPaymentGateway(transport, url, timeout_seconds=5, clock=now)
-        assert await gateway.find(name, trail) is PaymentState.ABSENT
-        assert await gateway.capture(name, "u", (Line("p", "v", 1),), {}, trail) is PaymentState.CAPTURED
-        assert await gateway.find(name, trail) is PaymentState.CAPTURED
-        assert await gateway.refund(name, trail) is PaymentState.REFUNDED
-        assert await gateway.void(name, trail) is PaymentState.REFUNDED
+        assert await noted(gateway.find(name), attempts) is PaymentState.ABSENT
+        assert await noted(gateway.capture(name, "u", (Line("p", "v", 1),), {}), attempts) is PaymentState.CAPTURED
+        assert await noted(gateway.find(name), attempts) is PaymentState.CAPTURED
+        assert await noted(gateway.refund(name), attempts) is PaymentState.REFUNDED
+        assert await noted(gateway.void(name), attempts) is PaymentState.REFUNDED

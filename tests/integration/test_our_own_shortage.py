@@ -28,6 +28,7 @@ import asyncio, json, os, resource, signal, sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from services.domain.errors import ApiError
+from tests.support.attempts import noted
 from services.domain.orders.model import Line
 from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.http import HTTPInventoryGateway
@@ -45,11 +46,11 @@ async def main():
     gateway = HTTPInventoryGateway(transport, url, timeout_seconds=1.0, reservation_ttl_seconds=60, clock=now)
     breakers = inventory_breakers(settings, clock=now)
     inventory = ResilientInventory(gateway, breakers, settings.immediate_retry, now).once()
-    trail, errors = [], []
+    attempts, errors = [], []
 
     async def call():
         try:
-            await inventory.check_availability((Line("p", "v", 1),), trail)
+            await noted(inventory.check_availability((Line("p", "v", 1),)), attempts)
         except ApiError as error:
             errors.append([error.code, getattr(error, "is_ours", None), getattr(error, "may_have_run", None)])
 
@@ -76,7 +77,7 @@ async def main():
     breaker = inventory.breakers.checker.snapshot()
     await transport.aclose()
     print(json.dumps({"errors": errors, "calls": breaker.calls, "state": breaker.state,
-                      "details": [attempt.details.get("error") for attempt in trail]}), flush=True)
+                      "details": [attempt.details.get("error") for attempt in attempts]}), flush=True)
 
 asyncio.run(main())
 """

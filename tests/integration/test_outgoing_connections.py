@@ -81,14 +81,14 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
 async def inventory(url: str) -> None:
     transport = AiohttpTransport(client_session())
     gateway = HTTPInventoryGateway(transport, url, timeout_seconds=5, reservation_ttl_seconds=60, clock=lambda: NOON)
-    await gateway.release("o", [])
+    await gateway.release("o")
     await transport.aclose()
 
 
 async def payments(url: str) -> None:
     transport = AiohttpTransport(client_session())
     with suppress(Exception):
-        await HTTPPaymentGateway(transport, url, timeout_seconds=5, clock=lambda: NOON).find("o", [])
+        await HTTPPaymentGateway(transport, url, timeout_seconds=5, clock=lambda: NOON).find("o")
     await transport.aclose()
 
 

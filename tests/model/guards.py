@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from services.clients.payments.port import PaymentState
+from services.domain.call_attempts import Attempted
 from services.domain.errors import ApiError, InsufficientInventory, PaymentDeclined, ReservationFailed
 from services.domain.orders import ending, lifecycle
 from services.domain.orders.changes import Change
@@ -223,15 +224,15 @@ def _without_method(owner: type, name: str) -> Patch:
 
 
 async def _charge_without_asking(self: OrderFulfilment, order: Order) -> Order:
-    return await self._pay(order, [])
+    return await self._pay(order, ())
 
 
 def _forget_the_cancel(patch: pytest.MonkeyPatch) -> None:
     """A payment's outcome is recorded as if no cancel had been asked for."""
     real = OrderFulfilment._payment_known
 
-    async def known(self: OrderFulfilment, order: Order, state: Any, trail: Any) -> Order:
-        return await real(self, replace(order, cancel_reason=None), state, trail)
+    async def known(self: OrderFulfilment, order: Order, state: Any, attempts: Any) -> Order:
+        return await real(self, replace(order, cancel_reason=None), state, attempts)
 
     patch.setattr(OrderFulfilment, "_payment_known", known)
 
@@ -240,7 +241,7 @@ def _believe_an_old_refusal(patch: pytest.MonkeyPatch) -> None:
     """That there was nothing to refund is recorded whatever has happened since."""
 
     async def record(self: OrderSweeper, order: Order, *_: Any) -> None:
-        await self._record_refund(order, ending.refunded(START, was_charged=False), [])
+        await self._record_refund(order, ending.refunded(START, was_charged=False), ())
 
     patch.setattr(OrderSweeper, "_record_nothing_to_refund", record)
 
@@ -248,9 +249,9 @@ def _believe_an_old_refusal(patch: pytest.MonkeyPatch) -> None:
 def _refund_without_fence(patch: pytest.MonkeyPatch) -> None:
     """That there was nothing to refund is taken to mean that there never will be."""
 
-    async def give_back(self: OrderSweeper, order_id: str, trail: Any) -> PaymentState:
-        state = await self._payments.refund(order_id, trail)
-        return PaymentState.VOIDED if state == PaymentState.ABSENT else state
+    async def give_back(self: OrderSweeper, order_id: str) -> Attempted[PaymentState]:
+        state, attempts = await self._payments.refund(order_id)
+        return PaymentState.VOIDED if state == PaymentState.ABSENT else state, attempts
 
     patch.setattr(OrderSweeper, "_give_back", give_back)
 

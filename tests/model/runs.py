@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from services.clients.inventory.port import Availability, LineAvailability, Reservation
 from services.clients.payments.port import PaymentState
-from services.domain.call_attempts import SUCCESS, TIMEOUT, Attempt, InventoryCall
+from services.domain.call_attempts import SUCCESS, TIMEOUT, Attempt, Attempted, InventoryCall, carry
 from services.domain.errors import (
     ApiError,
     InsufficientInventory,
@@ -118,52 +118,57 @@ class _Inventory:
         self._clock = clock
         self._attempts = attempts
 
-    async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
-        is_available = bool(await self._ask(InventoryCall.CHECK_AVAILABILITY, trail, attempts=1))
+    async def check_availability(self, lines: tuple[Line, ...]) -> Attempted[Availability]:
+        answer, attempts = await self._ask(InventoryCall.CHECK_AVAILABILITY, attempts=1)
+        is_available = bool(answer)
         line = LineAvailability(LINE.product_id, LINE.variant_id, is_available, 1, int(is_available))
-        return Availability(is_available, (line,))
+        return Availability(is_available, (line,)), attempts
 
-    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
-        answer, number, ends = await self._ask(InventoryCall.RESERVE, trail, self._attempts)
+    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str) -> Attempted[Reservation]:
+        (answer, number, ends), attempts = await self._ask(InventoryCall.RESERVE, self._attempts)
         if answer == HELD:
-            return Reservation(reservation_id(number), time_of(ends))
-        if answer == SHORT:
-            raise InsufficientInventory("short")
-        raise ReservationFailed(answer)
+            return Reservation(reservation_id(number), time_of(ends)), attempts
+        error = InsufficientInventory("short") if answer == SHORT else ReservationFailed(answer)
+        carry(error, attempts)
+        raise error
 
-    async def release(self, order_id: str, trail: list[Attempt]) -> bool:
-        return bool(await self._ask(InventoryCall.RELEASE, trail, attempts=1) != GONE)
+    async def release(self, order_id: str) -> Attempted[bool]:
+        answer, attempts = await self._ask(InventoryCall.RELEASE, attempts=1)
+        return bool(answer != GONE), attempts
 
-    async def _ask(self, operation: str, trail: list[Attempt], attempts: int) -> Any:
+    async def _ask(self, operation: str, attempts: int) -> Attempted[Any]:
+        made: tuple[Attempt, ...] = ()
         for number in range(1, attempts + 1):
             answer = await _Ask(operation)
             outcome = TIMEOUT if answer == NO_ANSWER else SUCCESS
-            trail.append(Attempt(self._clock(), operation, outcome, 0.0, number))
+            made += (Attempt(self._clock(), operation, outcome, 0.0, number),)
             if answer != NO_ANSWER:
-                return answer
-        raise InventoryTimeout("no answer")
+                return answer, made
+        error = InventoryTimeout("no answer")
+        carry(error, made)
+        raise error
 
 
 class _Payments:
     async def capture(
-        self, order_id: str, user_id: str, lines: tuple[Line, ...], metadata: dict[str, Any], trail: list[Attempt]
-    ) -> PaymentState:
+        self, order_id: str, user_id: str, lines: tuple[Line, ...], metadata: dict[str, Any]
+    ) -> Attempted[PaymentState]:
         return await self._ask(CAPTURE)
 
-    async def find(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+    async def find(self, order_id: str) -> Attempted[PaymentState]:
         return await self._ask(FIND)
 
-    async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+    async def refund(self, order_id: str) -> Attempted[PaymentState]:
         return await self._ask(REFUND)
 
-    async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+    async def void(self, order_id: str) -> Attempted[PaymentState]:
         return await self._ask(VOID)
 
-    async def _ask(self, operation: str) -> PaymentState:
+    async def _ask(self, operation: str) -> Attempted[PaymentState]:
         answer = await _Ask(operation)
         if answer == NO_ANSWER:
             raise PaymentOutcomeUnknown("no answer")
-        return PaymentState(answer)
+        return PaymentState(answer), ()
 
 
 @dataclass(frozen=True)

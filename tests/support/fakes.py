@@ -19,7 +19,10 @@ from services.domain.call_attempts import (
     TIMEOUT,
     UNAVAILABLE,
     Attempt,
+    Attempted,
+    Attempts,
     InventoryCall,
+    carry,
 )
 from services.domain.conservation import StockState
 from services.domain.errors import (
@@ -203,23 +206,22 @@ class InMemoryInventory:
 
     # ---------------------------------------------------------- the gateway
 
-    async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
-        return await self._call(InventoryCall.CHECK_AVAILABILITY, "", trail, lambda: self._check(lines), lines)
+    async def check_availability(self, lines: tuple[Line, ...]) -> Attempted[Availability]:
+        return await self._call(InventoryCall.CHECK_AVAILABILITY, "", lambda: self._check(lines), lines)
 
-    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
-        return await self._call(InventoryCall.RESERVE, order_id, trail, lambda: self._reserve(order_id, lines), lines)
+    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str) -> Attempted[Reservation]:
+        return await self._call(InventoryCall.RESERVE, order_id, lambda: self._reserve(order_id, lines), lines)
 
-    async def release(self, order_id: str, trail: list[Attempt]) -> bool:
-        return await self._call(InventoryCall.RELEASE, order_id, trail, lambda: self._release(order_id), ())
+    async def release(self, order_id: str) -> Attempted[bool]:
+        return await self._call(InventoryCall.RELEASE, order_id, lambda: self._release(order_id), ())
 
-    async def _call(
-        self, operation: str, order_id: str, trail: list[Attempt], execute: Callable[[], Any], lines: Sequence[Line]
-    ) -> Any:
+    async def _call(self, operation: str, order_id: str, execute: Callable[[], Any], lines: Sequence[Line]) -> Any:
         faults = self._faults[operation]
         fault = faults.popleft() if faults else Fault.NONE
         if fault == Fault.CIRCUIT_OPEN:
-            self._note(trail, operation, SHORT_CIRCUITED)
-            raise CircuitOpen(f"inventoryService:{operation}", 12.0)
+            opened = CircuitOpen(f"inventoryService:{operation}", 12.0)
+            carry(opened, self._attempts(operation, SHORT_CIRCUITED))
+            raise opened
         self.calls.append((operation, order_id))
         await self.hooks.left(operation, order_id)
         try:
@@ -228,13 +230,12 @@ class InMemoryInventory:
             await self.hooks.had_effect(operation)
             self._fail_after(fault)
         except ApiError as error:
-            self._note(trail, operation, _outcome_of(error, fault))
+            carry(error, self._attempts(operation, _outcome_of(error, fault)))
             raise
-        self._note(trail, operation, SUCCESS)
-        return result
+        return result, self._attempts(operation, SUCCESS)
 
-    def _note(self, trail: list[Attempt], operation: str, outcome: str) -> None:
-        trail.append(Attempt(self.clock(), operation, outcome, 0.01))
+    def _attempts(self, operation: str, outcome: str) -> Attempts:
+        return (Attempt(self.clock(), operation, outcome, 0.01),)
 
     def _fail_before(self, fault: Fault, operation: str, lines: Sequence[Line]) -> None:
         match fault:
@@ -470,36 +471,36 @@ class InMemoryPayments:
         return sum(1 for called, _ in self.calls if called == operation)
 
     async def capture(
-        self, order_id: str, user_id: str, lines: tuple[Line, ...], metadata: dict[str, Any], trail: list[Attempt]
-    ) -> PaymentState:
+        self, order_id: str, user_id: str, lines: tuple[Line, ...], metadata: dict[str, Any]
+    ) -> Attempted[PaymentState]:
         def execute(fault: PaymentFault) -> PaymentState:
             first = PaymentState.DECLINED if fault == PaymentFault.DECLINE else PaymentState.CAPTURED
             return self.states.setdefault(order_id, first)
 
-        return await self._call(CAPTURE, order_id, trail, execute)
+        return await self._call(CAPTURE, order_id, execute)
 
-    async def find(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        return await self._call(FIND_PAYMENT, order_id, trail, lambda _: self.states.get(order_id, PaymentState.ABSENT))
+    async def find(self, order_id: str) -> Attempted[PaymentState]:
+        return await self._call(FIND_PAYMENT, order_id, lambda _: self.states.get(order_id, PaymentState.ABSENT))
 
-    async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+    async def refund(self, order_id: str) -> Attempted[PaymentState]:
         def execute(_: PaymentFault) -> PaymentState:
             if self.states.get(order_id) == PaymentState.CAPTURED:
                 self.states[order_id] = PaymentState.REFUNDED
             return self.states.get(order_id, PaymentState.ABSENT)
 
-        return await self._call(REFUND, order_id, trail, execute)
+        return await self._call(REFUND, order_id, execute)
 
-    async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+    async def void(self, order_id: str) -> Attempted[PaymentState]:
         def execute(_: PaymentFault) -> PaymentState:
             if not self.can_void:
                 return PaymentState.ABSENT
             return self.states.setdefault(order_id, PaymentState.VOIDED)
 
-        return await self._call(VOID, order_id, trail, execute)
+        return await self._call(VOID, order_id, execute)
 
     async def _call(
-        self, operation: str, order_id: str, trail: list[Attempt], execute: Callable[[PaymentFault], PaymentState]
-    ) -> PaymentState:
+        self, operation: str, order_id: str, execute: Callable[[PaymentFault], PaymentState]
+    ) -> Attempted[PaymentState]:
         self.calls.append((operation, order_id))
         await self.hooks.left(operation, order_id)
         faults = self._faults[operation]
@@ -510,7 +511,7 @@ class InMemoryPayments:
         state = None if lost_before else execute(fault)
         await self.hooks.had_effect(operation)
         if state is None or fault == PaymentFault.LOST_AFTER:
-            trail.append(Attempt(self.clock(), operation, TIMEOUT, 0.01))
-            raise PaymentOutcomeUnknown("The payment gateway did not settle the payment: it took too long to answer.")
-        trail.append(Attempt(self.clock(), operation, SUCCESS, 0.01))
-        return state
+            error = PaymentOutcomeUnknown("The payment gateway did not settle the payment: it took too long to answer.")
+            carry(error, (Attempt(self.clock(), operation, TIMEOUT, 0.01),))
+            raise error
+        return state, (Attempt(self.clock(), operation, SUCCESS, 0.01),)

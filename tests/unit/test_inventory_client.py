@@ -23,6 +23,7 @@ from services.domain.errors import (
     ReservationFailed,
 )
 from services.domain.orders.model import Line
+from tests.support.attempts import noted
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LINES = (Line("p1", "v1", 2), Line("p2", "v2", 1))
@@ -36,7 +37,7 @@ class Service:
         self.content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.status, self.headers = status, headers or {}
         self.requests: list[httpx.Request] = []
-        self.trail: list[Attempt] = []
+        self.attempts: list[Attempt] = []
 
     async def handle(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -57,17 +58,17 @@ class Service:
         )
 
     async def check(self) -> Availability:
-        return await self.gateway().check_availability(LINES, self.trail)
+        return await noted(self.gateway().check_availability(LINES), self.attempts)
 
     async def reserve(self) -> Reservation:
-        return await self.gateway().reserve(ORDER, LINES, "user-1", self.trail)
+        return await noted(self.gateway().reserve(ORDER, LINES, "user-1"), self.attempts)
 
     async def release(self) -> bool:
-        return await self.gateway().release(ORDER, self.trail)
+        return await noted(self.gateway().release(ORDER), self.attempts)
 
     @property
     def outcome(self) -> str:
-        (attempt,) = self.trail
+        (attempt,) = self.attempts
         return attempt.outcome
 
 
@@ -162,14 +163,14 @@ async def test_a_release_sends_the_order_id_only():
 
 async def test_a_token_is_presented_as_a_bearer_token():
     service = Service(204, b"")
-    await service.gateway(token="s3cret").release(ORDER, [])
+    await service.gateway(token="s3cret").release(ORDER)
     assert service.requests[0].headers["Authorization"] == "Bearer s3cret"
 
 
 async def test_an_attempt_records_when_how_long_and_what_was_answered():
     service = Service(body=availability())
     await service.check()
-    assert service.trail == [Attempt(NOW, "check_availability", "success", 0.25, 1, {"status": 200})]
+    assert service.attempts == [Attempt(NOW, "check_availability", "success", 0.25, 1, {"status": 200})]
 
 
 async def test_a_failed_attempt_records_why():
@@ -177,7 +178,7 @@ async def test_a_failed_attempt_records_why():
     with pytest.raises(InventoryUnavailable):
         await service.reserve()
     error = "The Inventory Service answered 503."
-    assert service.trail == [Attempt(NOW, "reserve", "unavailable", 0.25, 1, {"status": 503, "error": error})]
+    assert service.attempts == [Attempt(NOW, "reserve", "unavailable", 0.25, 1, {"status": 503, "error": error})]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +313,7 @@ async def test_a_refusal_of_the_caller_implies_nothing_of_the_order(call, body, 
         "INVENTORY_UNAVAILABLE",
         status,
     )
-    assert service.trail[0].details["status"] == status
+    assert service.attempts[0].details["status"] == status
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 407, 421, 425])
@@ -373,7 +374,7 @@ async def test_silence_is_a_timeout_that_may_have_run(call):
     with pytest.raises(InventoryTimeout) as caught:
         await call(service)
     assert (service.outcome, caught.value.may_have_run) == ("timeout", True)
-    assert service.trail[0].details == {"error": "no complete reply within 0.001 s"}
+    assert service.attempts[0].details == {"error": "no complete reply within 0.001 s"}
 
 
 @pytest.mark.parametrize(
@@ -396,7 +397,7 @@ async def test_a_lost_call_shows_whether_it_may_have_run(call, error, kind, outc
     with pytest.raises(kind) as caught:
         await call(service)
     assert (service.outcome, caught.value.may_have_run) == (outcome, may_have_run)
-    assert service.trail[0].details == {"error": str(error)}
+    assert service.attempts[0].details == {"error": str(error)}
     assert str(error) not in caught.value.message
 
 
@@ -428,15 +429,15 @@ async def test_a_refused_release_has_failed():
 
 async def test_a_cancelled_call_leaves_no_attempt():
     service = Silent()
-    call = asyncio.create_task(Service.gateway(service).reserve(ORDER, LINES, "u", service.trail))
+    call = asyncio.create_task(Service.gateway(service).reserve(ORDER, LINES, "u"))
     await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert service.trail == []
+    assert service.attempts == []
 
 
 async def test_the_reservation_lives_as_long_as_configured():
     service = Service(body=reservation(expiresAt=(NOW + timedelta(minutes=5)).isoformat()))
-    await service.gateway(reservation_ttl_seconds=300).reserve(ORDER, LINES, "u", [])
+    await service.gateway(reservation_ttl_seconds=300).reserve(ORDER, LINES, "u")
     assert json.loads(service.requests[0].content)["expiresIn"] == 300

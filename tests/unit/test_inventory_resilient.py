@@ -12,7 +12,7 @@ from services.clients.breaker import FORCED_OPEN, OPEN
 from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.port import Availability, Reservation
 from services.clients.inventory.resilient import ResilientInventory
-from services.domain.call_attempts import INVENTORY_CALLS, Attempt
+from services.domain.call_attempts import INVENTORY_CALLS, Attempt, Attempted, carry
 from services.domain.errors import (
     CircuitOpen,
     InsufficientInventory,
@@ -23,6 +23,7 @@ from services.domain.errors import (
 )
 from services.domain.orders.model import Line
 from services.domain.retry import RetryPolicy
+from tests.support.attempts import noted
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LINES = (Line("p", "v", 1),)
@@ -36,23 +37,24 @@ class ScriptedGateway:
         self.script = list(script)
         self.calls: list[tuple[Any, ...]] = []
 
-    def answer(self, operation: str, trail: list[Attempt], *arguments: Any) -> Any:
+    def answer(self, operation: str, *arguments: Any) -> Any:
         self.calls.append((operation, *arguments))
         step = self.script.pop(0)
         failed = isinstance(step, Exception)
-        trail.append(Attempt(NOW, operation, "unavailable" if failed else "success", 0.5))
+        attempts = (Attempt(NOW, operation, "unavailable" if failed else "success", 0.5),)
         if failed:
+            carry(step, attempts)
             raise step
-        return step
+        return step, attempts
 
-    async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
-        return self.answer("check_availability", trail, lines)
+    async def check_availability(self, lines: tuple[Line, ...]) -> Attempted[Availability]:
+        return self.answer("check_availability", lines)
 
-    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
-        return self.answer("reserve", trail, order_id, lines, user_id)
+    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str) -> Attempted[Reservation]:
+        return self.answer("reserve", order_id, lines, user_id)
 
-    async def release(self, order_id: str, trail: list[Attempt]) -> bool:
-        return self.answer("release", trail, order_id)
+    async def release(self, order_id: str) -> Attempted[bool]:
+        return self.answer("release", order_id)
 
 
 class World:
@@ -60,7 +62,7 @@ class World:
         self.now = 0.0
         self.slept: list[float] = []
         self.reported: list[Attempt] = []
-        self.trail: list[Attempt] = []
+        self.attempts: list[Attempt] = []
         self.gateway = ScriptedGateway(*script)
         self.breakers = inventory_breakers(Settings(), clock=lambda: NOW, monotonic_ns=lambda: int(self.now * 1e9))
         self.inventory = ResilientInventory(
@@ -80,12 +82,12 @@ class World:
         self.now += seconds
 
     async def reserve(self) -> Reservation:
-        return await self.inventory.reserve("o", LINES, "u", self.trail)
+        return await noted(self.inventory.reserve("o", LINES, "u"), self.attempts)
 
     @property
     def outcomes(self) -> list[tuple[int, str]]:
-        assert self.reported == self.trail
-        return [(attempt.number, attempt.outcome) for attempt in self.trail]
+        assert self.reported == self.attempts
+        return [(attempt.number, attempt.outcome) for attempt in self.attempts]
 
 
 def down(**options: Any) -> InventoryUnavailable:
@@ -96,7 +98,7 @@ async def test_an_answer_passes_through_untouched_and_is_reported_once():
     world = World(RESERVED)
     assert await world.reserve() is RESERVED
     assert world.gateway.calls == [("reserve", "o", LINES, "u")]
-    assert world.trail == world.reported == [Attempt(NOW, "reserve", "success", 0.5, 1)]
+    assert world.attempts == world.reported == [Attempt(NOW, "reserve", "success", 0.5, 1)]
 
 
 async def test_a_transient_failure_is_retried_with_the_same_order_id_after_a_growing_pause():
@@ -121,7 +123,7 @@ async def test_an_answer_of_the_service_is_never_retried(answer):
     world = World(answer)
     with pytest.raises(type(answer)):
         await world.reserve()
-    assert (world.slept, len(world.trail)) == ([], 1)
+    assert (world.slept, len(world.attempts)) == ([], 1)
 
 
 async def test_a_refusal_of_the_caller_is_not_retried_at_once_and_counts_against_the_breaker():
@@ -130,7 +132,7 @@ async def test_a_refusal_of_the_caller_is_not_retried_at_once_and_counts_against
     for _ in range(5):
         with pytest.raises(InventoryRefusesUs):
             await world.reserve()
-    assert (world.slept, len(world.trail)) == ([], 5)
+    assert (world.slept, len(world.attempts)) == ([], 5)
     assert world.breakers.reserver.effective_state == OPEN
 
 
@@ -141,14 +143,14 @@ async def test_an_open_circuit_sends_nothing_waits_for_nothing_and_is_reported()
         await world.reserve()
     assert (world.gateway.calls, world.slept) == ([], [])
     assert world.outcomes == [(1, "short_circuited")]
-    assert world.trail[0].call == "reserve"
+    assert world.attempts[0].call == "reserve"
 
 
 async def test_a_circuit_that_opens_between_attempts_ends_the_call_and_remembers_what_may_have_run():
     world = World(down(may_have_run=True), *[down()] * 4)
     for _ in range(4):
         with pytest.raises(InventoryUnavailable):
-            await world.breakers.reserver.acall(world.gateway.reserve, "x", LINES, "u", [])
+            await world.breakers.reserver.acall(world.gateway.reserve, "x", LINES, "u")
     world.gateway.script = [InventoryTimeout("slow")]
     with pytest.raises(CircuitOpen) as caught:
         await world.reserve()
@@ -188,15 +190,15 @@ async def test_no_attempt_begins_after_the_deadline():
 async def test_a_caller_who_retries_in_his_own_time_makes_one_attempt_through_the_same_breakers():
     world = World(down())
     with pytest.raises(InventoryUnavailable):
-        await world.inventory.once().release("o", world.trail)
+        await noted(world.inventory.once().release("o"), world.attempts)
     assert (world.slept, world.outcomes) == ([], [(1, "unavailable")])
     assert world.breakers.releaser.snapshot().failures == 1
 
 
 async def test_each_operation_has_its_own_breaker():
     world = World(Availability(available=True, lines=()), RESERVED, True)
-    await world.inventory.check_availability(LINES, world.trail)
+    await noted(world.inventory.check_availability(LINES), world.attempts)
     await world.reserve()
-    assert await world.inventory.release("o", world.trail) is True
-    assert [attempt.call for attempt in world.trail] == list(INVENTORY_CALLS)
+    assert await noted(world.inventory.release("o"), world.attempts) is True
+    assert [attempt.call for attempt in world.attempts] == list(INVENTORY_CALLS)
     assert [breaker.snapshot().calls for breaker in world.breakers] == [1, 1, 1]

@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import ANY
 from urllib.parse import unquote
 
 import httpx
@@ -16,6 +17,7 @@ from services.clients.payments.port import PaymentGateway, PaymentState
 from services.domain.call_attempts import Attempt
 from services.domain.errors import PaymentOutcomeUnknown
 from services.domain.orders.model import Line
+from tests.support.attempts import noted
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LINES = (Line("p1", "v1", 2),)
@@ -28,7 +30,7 @@ class Service:
         self.content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.status, self.headers = status, headers or {}
         self.requests: list[httpx.Request] = []
-        self.trail: list[Attempt] = []
+        self.attempts: list[Attempt] = []
 
     async def handle(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -44,16 +46,16 @@ class Service:
         )
 
     async def capture(self) -> PaymentState:
-        return await self.gateway().capture("o-1", "u-1", LINES, {"card": "tok"}, self.trail)
+        return await noted(self.gateway().capture("o-1", "u-1", LINES, {"card": "tok"}), self.attempts)
 
     async def find(self) -> PaymentState:
-        return await self.gateway().find("o-1", self.trail)
+        return await noted(self.gateway().find("o-1"), self.attempts)
 
     async def refund(self) -> PaymentState:
-        return await self.gateway().refund("o-1", self.trail)
+        return await noted(self.gateway().refund("o-1"), self.attempts)
 
     async def void(self) -> PaymentState:
-        return await self.gateway().void("o-1", self.trail)
+        return await noted(self.gateway().void("o-1"), self.attempts)
 
 
 CALLS = [Service.capture, Service.find, Service.refund, Service.void]
@@ -75,7 +77,7 @@ async def test_a_capture_is_keyed_by_the_order():
         "items": [{"productId": "p1", "variantId": "v1", "quantity": 2}],
         "metadata": {"card": "tok"},
     }
-    assert service.trail == [Attempt(NOW, "capture", "success", 0.0, 1, {"status": 200})]
+    assert service.attempts == [Attempt(NOW, "capture", "success", 0.0, 1, {"status": 200})]
 
 
 async def test_a_find_and_a_refund_address_the_payment_of_the_order():
@@ -86,12 +88,12 @@ async def test_a_find_and_a_refund_address_the_payment_of_the_order():
         ("GET", "/api/v1/payments/o-1"),
         ("POST", "/api/v1/payments/o-1/refund"),
     ]
-    assert [attempt.call for attempt in service.trail] == ["find_payment", "refund"]
+    assert [attempt.call for attempt in service.attempts] == ["find_payment", "refund"]
 
 
 async def test_an_order_id_cannot_lead_to_another_path():
     service = Service(404, {"error": {"code": "PAYMENT_NOT_FOUND"}})
-    await service.gateway().find("a/b?c", [])
+    await service.gateway().find("a/b?c")
     assert service.requests[0].url.raw_path == b"/api/v1/payments/a%2Fb%3Fc"
 
 
@@ -111,7 +113,7 @@ async def test_an_order_id_cannot_lead_to_another_path():
 async def test_some_statuses_say_it_all(call, status, state):
     service = Service(status, {"success": False, "error": {"code": "X"}})
     assert await call(service) is state
-    assert service.trail[0].outcome == "success"
+    assert service.attempts[0].outcome == "success"
 
 
 @pytest.mark.parametrize("state", ["CAPTURED", "DECLINED", "REFUNDED"])
@@ -139,7 +141,7 @@ async def test_a_reply_that_does_not_tell_the_state_of_this_order_leaves_it_unkn
     service = Service(body=body)
     with pytest.raises(PaymentOutcomeUnknown) as caught:
         await call(service)
-    assert (service.trail[0].outcome, caught.value.may_have_run) == ("invalid", True)
+    assert (service.attempts[0].outcome, caught.value.may_have_run) == ("invalid", True)
 
 
 async def test_a_refund_that_left_the_money_captured_is_no_refund():
@@ -170,7 +172,7 @@ async def test_any_other_status_leaves_the_payment_unknown(status, outcome, may_
     service = Service(status, headers={"Retry-After": "7"})
     with pytest.raises(PaymentOutcomeUnknown) as caught:
         await service.capture()
-    assert (service.trail[0].outcome, caught.value.may_have_run) == (outcome, may_have_run)
+    assert (service.attempts[0].outcome, caught.value.may_have_run) == (outcome, may_have_run)
     assert caught.value.details == {"status": status}
     assert caught.value.retry_after_seconds == (7.0 if status in (429, 503) else None)
 
@@ -192,7 +194,7 @@ async def test_a_lost_call_shows_whether_it_may_have_run(call, error, outcome, m
     service = Failing()
     with pytest.raises(PaymentOutcomeUnknown) as caught:
         await call(service)
-    assert (service.trail[0].outcome, caught.value.may_have_run) == (outcome, may_have_run)
+    assert (service.attempts[0].outcome, caught.value.may_have_run) == (outcome, may_have_run)
 
 
 async def test_silence_leaves_the_payment_unknown():
@@ -203,21 +205,21 @@ async def test_silence_leaves_the_payment_unknown():
 
     service = Silent()
     with pytest.raises(PaymentOutcomeUnknown) as caught:
-        await service.gateway(timeout_seconds=0.001).capture("o-1", "u-1", LINES, {}, service.trail)
-    assert (service.trail[0].outcome, caught.value.may_have_run) == ("timeout", True)
+        await noted(service.gateway(timeout_seconds=0.001).capture("o-1", "u-1", LINES, {}), service.attempts)
+    assert (service.attempts[0].outcome, caught.value.may_have_run) == ("timeout", True)
 
 
 async def test_the_null_gateway_approves_everything_and_names_itself_in_the_attempts():
     gateway: PaymentGateway = NullPaymentGateway(lambda: NOW)
-    trail: list[Attempt] = []
+    attempts: list[Attempt] = []
     states = [
-        await gateway.capture("o-1", "u-1", LINES, {}, trail),
-        await gateway.find("o-1", trail),
-        await gateway.refund("o-1", trail),
-        await gateway.void("o-1", trail),
+        await noted(gateway.capture("o-1", "u-1", LINES, {}), attempts),
+        await noted(gateway.find("o-1"), attempts),
+        await noted(gateway.refund("o-1"), attempts),
+        await noted(gateway.void("o-1"), attempts),
     ]
     assert states == ["CAPTURED", "CAPTURED", "REFUNDED", "VOIDED"]
-    assert trail == [
+    assert attempts == [
         Attempt(NOW, operation, "success", 0.0, 1, {"gateway": "null"})
         for operation in ("capture", "find_payment", "refund", "void")
     ]
@@ -229,13 +231,13 @@ async def test_a_404_that_is_not_the_gateways_own_does_not_state_that_there_is_n
     service = Service(404, body)
     with pytest.raises(PaymentOutcomeUnknown):
         await call(service)
-    assert service.trail[0].outcome == "refused_us"
+    assert service.attempts[0].outcome == "refused_us"
 
 
 @pytest.mark.parametrize("order_id", [".", "..", "a b", "%2F", "ABC/12", "Größe-M", "auth0|x"])
 async def test_any_order_id_stays_one_segment_of_the_path(order_id):
     service = Service(404, {"error": {"code": "PAYMENT_NOT_FOUND"}})
-    await service.gateway().find(order_id, [])
+    await service.gateway().find(order_id)
     raw = service.requests[0].url.raw_path.decode()
     assert raw.startswith("/api/v1/payments/")
     segment = raw.removeprefix("/api/v1/payments/")
@@ -247,4 +249,4 @@ async def test_any_order_id_stays_one_segment_of_the_path(order_id):
 async def test_a_payment_is_read_in_any_form_that_means_the_same():
     order_id = "F47AC10B-58CC-4372-A567-0E02B2C3D479"
     body = b"\xef\xbb\xbf" + json.dumps({"data": {"orderId": order_id, "state": "CAPTURED", "more": 1}}).encode()
-    assert await Service(200, body).gateway().find(order_id.lower(), []) == PaymentState.CAPTURED
+    assert await Service(200, body).gateway().find(order_id.lower()) == (PaymentState.CAPTURED, ANY)

@@ -14,6 +14,7 @@ from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.payments.http import HTTPPaymentGateway
 from services.domain.call_attempts import Attempt
 from services.domain.errors import ApiError
+from tests.support.attempts import noted
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -76,20 +77,20 @@ def inventory(wire: Wire, tracer: Recording | None = None) -> HTTPInventoryGatew
 
 
 async def release(wire: Wire, tracer: Recording | None = None) -> list[Attempt]:
-    trail: list[Attempt] = []
+    attempts: list[Attempt] = []
     try:
-        await inventory(wire, tracer).release("o-1", trail)
+        await noted(inventory(wire, tracer).release("o-1"), attempts)
     except ApiError:
-        assert trail[-1].outcome != "success"
-    return trail
+        assert attempts[-1].outcome != "success"
+    return attempts
 
 
 async def test_a_trace_is_passed_on_without_a_tracer_and_only_where_there_is_one(wire: Wire) -> None:
     gateway = inventory(wire)
     with continuing(PARENT):
-        await gateway.release("o-1", [])
+        await gateway.release("o-1")
     # Headers are kept for all requests: one request's trace must not stick to the next.
-    await gateway.release("o-1", [])
+    await gateway.release("o-1")
     assert wire.traceparents == [PARENT, None]
 
 
@@ -127,10 +128,10 @@ async def test_a_failed_attempt_has_on_its_span_what_it_has_on_the_timeline(
 
 async def test_an_attempt_that_nobody_waits_for_any_more_ends_its_span(wire: Wire, tracer: Recording) -> None:
     wire.error = asyncio.CancelledError()
-    trail: list[Attempt] = []
+    attempts: list[Attempt] = []
     with continuing(PARENT), pytest.raises(asyncio.CancelledError):
-        await inventory(wire, tracer).release("o-1", trail)
-    assert trail == []
+        await noted(inventory(wire, tracer).release("o-1"), attempts)
+    assert attempts == []
     assert tracer.ended == [("cancelled", None, None)]
 
 
@@ -144,6 +145,6 @@ async def test_payments_are_traced_alike(wire: Wire, tracer: Recording) -> None:
     )
     wire.status = 404
     with continuing(PARENT):
-        await gateway.find("o-1", [])
+        await gateway.find("o-1")
     assert tracer.begun == [("find_payment", "GET", "http://pay.test/api/v1/payments/o-1", PARENT)]
     assert (wire.traceparents, tracer.ended) == ([OWN], [("success", 404, None)])

@@ -22,7 +22,7 @@ from yarl import URL
 from services.base.context import HEADER, current_traceparent
 from services.clients.http.shortage import PauseWatch, has_no_free_file, is_our_shortage
 from services.clients.http.transport import AiohttpTransport, Answer, HttpxSender, Outgoing, Progress, Sender
-from services.domain.call_attempts import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt
+from services.domain.call_attempts import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt, Attempted, carry
 from services.domain.errors import ApiError
 from services.tracing.port import Tracer
 
@@ -89,9 +89,9 @@ class Failed(Exception):
 
 
 class Exchange:
-    """Sends JSON to one service. Every call of attempt() appends one Attempt to its trail.
+    """Sends JSON to one service. Every call of attempt() results in one Attempt.
 
-    A cancelled call appends no Attempt, because it has no outcome.
+    A cancelled call results in no Attempt, because it has no outcome.
     """
 
     def __init__(
@@ -133,8 +133,11 @@ class Exchange:
     def get(self, url: URL) -> Outgoing:
         return Outgoing("GET", url, CIMultiDict(self._headers))
 
-    async def attempt(self, call: str, request: Outgoing, trail: list[Attempt], read: Callable[[Reply], T]) -> T:
-        """Send once and return the result of ``read``, which raises Failed for an unsuccessful reply."""
+    async def attempt(self, call: str, request: Outgoing, read: Callable[[Reply], T]) -> Attempted[T]:
+        """Send once and return the result of ``read``, which raises Failed for an unsuccessful reply.
+
+        The raised error carries the attempt.
+        """
         traceparent, span = current_traceparent(), None
         if traceparent is not None:
             if self._tracer is not None:
@@ -157,13 +160,12 @@ class Exchange:
             outcome = SUCCESS
         except Failed as failed:
             outcome, details = failed.outcome, {**details, "error": str(failed)}
-            trail.append(Attempt(at, call, outcome, self._stopwatch() - started, details=details))
+            carry(failed.error, (Attempt(at, call, outcome, self._stopwatch() - started, details=details),))
             raise failed.error from failed.__cause__
         finally:
             if span is not None:
                 span.end(outcome, details.get("status"), details.get("error"))
-        trail.append(Attempt(at, call, outcome, self._stopwatch() - started, details=details))
-        return result
+        return result, (Attempt(at, call, outcome, self._stopwatch() - started, details=details),)
 
     def _no_answer(self, error: TimeoutError | httpx.RequestError, progress: Progress, paused_seconds: float) -> Failed:
         why = self._lost(error) if isinstance(error, httpx.RequestError) else self._timed_out(progress)

@@ -27,7 +27,7 @@ from services.domain.call_attempts import (
     THROTTLED,
     TIMEOUT,
     UNAVAILABLE,
-    Attempt,
+    Attempted,
     InventoryCall,
 )
 from services.domain.errors import (
@@ -82,13 +82,11 @@ class HTTPInventoryGateway:
         self._reserve_url = self._exchange.url("/api/v1/inventory/reserve")
         self._release_url = self._exchange.url("/api/v1/inventory/release")
 
-    async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
+    async def check_availability(self, lines: tuple[Line, ...]) -> Attempted[Availability]:
         request = self._exchange.post(self._check_url, {"items": [line.wire() for line in lines]})
-        return await self._exchange.attempt(
-            InventoryCall.CHECK_AVAILABILITY, request, trail, partial(_availability, lines)
-        )
+        return await self._exchange.attempt(InventoryCall.CHECK_AVAILABILITY, request, partial(_availability, lines))
 
-    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
+    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str) -> Attempted[Reservation]:
         body = {
             "orderId": order_id,
             "items": [line.wire() for line in lines],
@@ -96,13 +94,11 @@ class HTTPInventoryGateway:
             "metadata": {"userId": user_id},
         }
         request = self._exchange.post(self._reserve_url, body)
-        return await self._exchange.attempt(
-            InventoryCall.RESERVE, request, trail, partial(_reservation, order_id, lines)
-        )
+        return await self._exchange.attempt(InventoryCall.RESERVE, request, partial(_reservation, order_id, lines))
 
-    async def release(self, order_id: str, trail: list[Attempt]) -> bool:
+    async def release(self, order_id: str) -> Attempted[bool]:
         request = self._exchange.post(self._release_url, {"orderId": order_id})
-        return await self._exchange.attempt(InventoryCall.RELEASE, request, trail, _released)
+        return await self._exchange.attempt(InventoryCall.RELEASE, request, _released)
 
 
 def _availability(lines: tuple[Line, ...], reply: Reply) -> Availability:

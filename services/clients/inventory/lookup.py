@@ -17,7 +17,7 @@ import httpx
 from services.clients.http.exchange import Clock, Exchange, Failed, NoReply, Reply, Transport, path_segment
 from services.clients.inventory.models import UnbelievableReply, parsed
 from services.clients.inventory.pacing import Pacer
-from services.domain.call_attempts import INVALID, Attempt
+from services.domain.call_attempts import INVALID
 from services.domain.conservation import StockState
 from services.domain.errors import ApiError, InventoryTimeout, InventoryUnavailable
 from services.domain.external import NotAllowed, cut_text, identifier, utc_time
@@ -82,17 +82,17 @@ class HTTPInventoryLookup:
             return LookupResult(None, problem=CANNOT_ANSWER)
         if self._pacer is not None and self._pacer.is_throttled:
             return LookupResult(None, problem=NO_ANSWER)
-        trail: list[Attempt] = []
         path = f"/api/v1/inventory/reservations/{path_segment(order_id)}"
         request = self._exchange.get(self._exchange.url(path))
         try:
-            return await self._exchange.attempt(ASK, request, trail, _lookup_result)
+            result, _ = await self._exchange.attempt(ASK, request, _lookup_result)
         except CannotAnswer:
             self._silent_until = self._monotonic() + PAUSE_SECONDS
             return LookupResult(None, problem=CANNOT_ANSWER)
         except ApiError:
             # The service is unavailable; the conservation audit compares this order again later.
             return LookupResult(None, problem=NO_ANSWER)
+        return result
 
 
 class CannotAnswer(ApiError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from services.domain.call_attempts import Attempt
+from services.domain.call_attempts import Attempted
 from services.domain.orders.model import Line
 
 
@@ -45,16 +45,16 @@ class Reservation:
 class InventoryGateway(Protocol):
     """The three inventory calls of requirements 2.1.
 
-    Every method appends one Attempt per try to ``trail``. Errors: InsufficientInventory and
-    ReservationFailed (check and reserve), ReleaseFailed when a release is refused, and for all
-    three InventoryTimeout, InventoryUnavailable and CircuitOpen.
+    Every method returns its result with one Attempt per try; an error carries the attempts. Errors:
+    InsufficientInventory and ReservationFailed (check and reserve), ReleaseFailed when a release is refused, and
+    for all three InventoryTimeout, InventoryUnavailable and CircuitOpen.
     """
 
-    async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
+    async def check_availability(self, lines: tuple[Line, ...]) -> Attempted[Availability]:
         """Check whether all lines are available; changes nothing."""
 
-    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
+    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str) -> Attempted[Reservation]:
         """Reserve all lines for the order. The call is idempotent by order_id, so it may be repeated."""
 
-    async def release(self, order_id: str, trail: list[Attempt]) -> bool:
+    async def release(self, order_id: str) -> Attempted[bool]:
         """Release the reservation; returns False when no reservation was left."""

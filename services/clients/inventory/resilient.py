@@ -21,7 +21,16 @@ from services.clients.http.exchange import Clock, Stopwatch
 from services.clients.inventory.breakers import InventoryBreakers
 from services.clients.inventory.pacing import Pacer
 from services.clients.inventory.port import Availability, InventoryGateway, Reservation
-from services.domain.call_attempts import SHORT_CIRCUITED, THROTTLED, Attempt, InventoryCall
+from services.domain.call_attempts import (
+    SHORT_CIRCUITED,
+    THROTTLED,
+    Attempt,
+    Attempted,
+    Attempts,
+    InventoryCall,
+    attempts_of,
+    carry,
+)
 from services.domain.errors import (
     BusinessError,
     CircuitOpen,
@@ -36,7 +45,7 @@ from services.domain.retry import Randomness, RetryPolicy
 T = TypeVar("T")
 
 Sleep = Callable[[float], Awaitable[None]]
-Send = Callable[[list[Attempt]], Awaitable[T]]
+Send = Callable[[], Awaitable[Attempted[T]]]
 
 
 PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS = 5.0, 1.0
@@ -54,10 +63,10 @@ def _unobserved(_: Attempt) -> None:
 class ResilientInventory:
     """InventoryGateway that retries temporary failures and sends no call while a breaker is open.
 
-    Every attempt is numbered, added to the trail and passed to ``on_attempt``; this includes short-circuited attempts.
+    Every attempt is numbered, returned and passed to ``on_attempt``; this includes short-circuited attempts.
     Only dependency errors are retried. CircuitOpen, ReleaseFailed and InventoryRefusesUs are not retried. After a 429
     calls wait for the pacer, and InventoryThrottled is raised when the wait would be too long. The error of the last
-    attempt is raised; its may_have_run is True if any attempt may have run.
+    attempt is raised; it carries all attempts, and its may_have_run is True if any attempt may have run.
     """
 
     gateway: InventoryGateway
@@ -78,63 +87,68 @@ class ResilientInventory:
         """Return a copy with one attempt per call and a short wait, for background work that retries later."""
         return replace(self, policy=replace(self.policy, attempts=1), patience_seconds=SHORT_PATIENCE_SECONDS)
 
-    async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
+    async def check_availability(self, lines: tuple[Line, ...]) -> Attempted[Availability]:
         send = partial(self.gateway.check_availability, lines)
-        return await self._call(InventoryCall.CHECK_AVAILABILITY, self.breakers.checker, send, trail)
+        return await self._call(InventoryCall.CHECK_AVAILABILITY, self.breakers.checker, send)
 
-    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
+    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str) -> Attempted[Reservation]:
         send = partial(self.gateway.reserve, order_id, lines, user_id)
-        return await self._call(InventoryCall.RESERVE, self.breakers.reserver, send, trail)
+        return await self._call(InventoryCall.RESERVE, self.breakers.reserver, send)
 
-    async def release(self, order_id: str, trail: list[Attempt]) -> bool:
+    async def release(self, order_id: str) -> Attempted[bool]:
         send = partial(self.gateway.release, order_id)
-        return await self._call(InventoryCall.RELEASE, self.breakers.releaser, send, trail)
+        return await self._call(InventoryCall.RELEASE, self.breakers.releaser, send)
 
-    async def _call(self, call: InventoryCall, breaker: AsyncBreaker, send: Send[T], trail: list[Attempt]) -> T:
+    async def _call(self, call: InventoryCall, breaker: AsyncBreaker, send: Send[T]) -> Attempted[T]:
         started, number, may_have_run = self.stopwatch(), 0, False
+        attempts: Attempts = ()
         while True:
             number += 1
-            made: list[Attempt] = []
+            delay = None
             try:
                 # An open circuit sends nothing, so the call need not wait for the pacer.
                 if self.pacer.is_throttled and breaker.effective_state not in (OPEN, FORCED_OPEN):
-                    await self._wait_for_turn(call, self.stopwatch() - started, made)
+                    await self._wait_for_turn(call, self.stopwatch() - started)
                 sent_at = self.pacer.monotonic()
-                result = await breaker.acall(send, made)
-            except DependencyError as error:
-                if isinstance(error, CircuitOpen):
-                    details = {"error": error.message}
-                    made.append(Attempt(self.clock(), call, SHORT_CIRCUITED, 0.0, details=details))
-                elif isinstance(error, InventoryThrottled) and error.was_sent:
-                    self.pacer.refused(sent_at, error.retry_after_seconds)
-                may_have_run = error.may_have_run = error.may_have_run or may_have_run
-                delay = self._delay_seconds(number, error, self.stopwatch() - started)
+                result, made = await breaker.acall(send)
+            except Exception as error:
+                attempts += self._reported(self._attempts_of(error, call), number)
+                carry(error, attempts)
+                if isinstance(error, BusinessError):
+                    self.pacer.answered()
+                elif isinstance(error, DependencyError):
+                    if isinstance(error, InventoryThrottled) and error.was_sent:
+                        self.pacer.refused(sent_at, error.retry_after_seconds)
+                    may_have_run = error.may_have_run = error.may_have_run or may_have_run
+                    delay = self._delay_seconds(number, error, self.stopwatch() - started)
                 if delay is None:
                     raise
-            except BusinessError:
-                self.pacer.answered()
-                raise
             else:
                 self.pacer.answered()
-                return result
-            finally:
-                for attempt in made:
-                    numbered = attempt if attempt.number == number else replace(attempt, number=number)
-                    trail.append(numbered)
-                    self.on_attempt(numbered)
+                return result, attempts + self._reported(made, number)
             await self.sleep(delay)
 
-    async def _wait_for_turn(self, call: InventoryCall, elapsed_seconds: float, made: list[Attempt]) -> None:
+    def _attempts_of(self, error: Exception, call: InventoryCall) -> Attempts:
+        """Return the attempts that an error carries; a call that was not sent counts as an attempt as well."""
+        if isinstance(error, CircuitOpen) or (isinstance(error, InventoryThrottled) and not error.was_sent):
+            outcome = SHORT_CIRCUITED if isinstance(error, CircuitOpen) else THROTTLED
+            return (Attempt(self.clock(), call, outcome, 0.0, details={"error": error.message}),)
+        return attempts_of(error)
+
+    def _reported(self, made: Attempts, number: int) -> Attempts:
+        """Pass the attempts of one try, with its number, to ``on_attempt`` and return them."""
+        numbered = made if number == 1 else tuple(replace(attempt, number=number) for attempt in made)
+        for attempt in numbered:
+            self.on_attempt(attempt)
+        return numbered
+
+    async def _wait_for_turn(self, call: InventoryCall, elapsed_seconds: float) -> None:
         """Wait until the pacer admits the call. Raises InventoryThrottled when the wait is too long."""
         patience = PATIENCE_SECONDS if self.patience_seconds is None else self.patience_seconds
         if self.patience_seconds is None and self.deadline_seconds is not None:
             share = CHECK_PATIENCE if call == InventoryCall.CHECK_AVAILABILITY else 1.0
             patience = max(self.deadline_seconds * share - elapsed_seconds, 0.0)
-        try:
-            await self.pacer.admit(call, patience)
-        except InventoryThrottled as error:
-            made.append(Attempt(self.clock(), call, THROTTLED, 0.0, details={"error": error.message}))
-            raise
+        await self.pacer.admit(call, patience)
 
     def _delay_seconds(self, attempts_made: int, error: DependencyError, elapsed_seconds: float) -> float | None:
         if isinstance(error, CircuitOpen | ReleaseFailed | InventoryRefusesUs):

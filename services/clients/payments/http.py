@@ -19,6 +19,7 @@ from services.domain.call_attempts import (
     TIMEOUT,
     UNAVAILABLE,
     Attempt,
+    Attempted,
 )
 from services.domain.errors import PaymentOutcomeUnknown
 from services.domain.external import is_same_id
@@ -67,8 +68,8 @@ class HTTPPaymentGateway:
         self._capture_url = self._exchange.url("/capture")
 
     async def capture(
-        self, order_id: str, user_id: str, lines: tuple[Line, ...], metadata: dict[str, Any], trail: list[Attempt]
-    ) -> PaymentState:
+        self, order_id: str, user_id: str, lines: tuple[Line, ...], metadata: dict[str, Any]
+    ) -> Attempted[PaymentState]:
         body = {
             "orderId": order_id,
             "userId": user_id,
@@ -77,21 +78,21 @@ class HTTPPaymentGateway:
         }
         request = self._exchange.post(self._capture_url, body, idempotency_key=path_segment(order_id))
         read = partial(_state, order_id, _SETTLED, {402: PaymentState.DECLINED, 410: PaymentState.VOIDED})
-        return await self._exchange.attempt(CAPTURE, request, trail, read)
+        return await self._exchange.attempt(CAPTURE, request, read)
 
-    async def find(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+    async def find(self, order_id: str) -> Attempted[PaymentState]:
         request = self._exchange.get(self._exchange.url(f"/{path_segment(order_id)}"))
         read = partial(_state_or_absent, order_id, _SETTLED, {})
-        return await self._exchange.attempt(FIND_PAYMENT, request, trail, read)
+        return await self._exchange.attempt(FIND_PAYMENT, request, read)
 
-    async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+    async def refund(self, order_id: str) -> Attempted[PaymentState]:
         request = self._exchange.post(self._exchange.url(f"/{path_segment(order_id)}/refund"), {})
         read = partial(_state_or_absent, order_id, (PaymentState.REFUNDED,), {409: PaymentState.DECLINED})
-        return await self._exchange.attempt(REFUND, request, trail, read)
+        return await self._exchange.attempt(REFUND, request, read)
 
-    async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+    async def void(self, order_id: str) -> Attempted[PaymentState]:
         request = self._exchange.post(self._exchange.url(f"/{path_segment(order_id)}/void"), {})
-        return await self._exchange.attempt(VOID, request, trail, partial(_state, order_id, _SETTLED, CANNOT_VOID))
+        return await self._exchange.attempt(VOID, request, partial(_state, order_id, _SETTLED, CANNOT_VOID))
 
 
 class NullPaymentGateway:
@@ -105,27 +106,21 @@ class NullPaymentGateway:
         self._clock = clock
 
     async def capture(
-        self,
-        order_id: str,
-        user_id: str,
-        lines: tuple[Line, ...],
-        metadata: dict[str, Any],
-        trail: list[Attempt],
-    ) -> PaymentState:
-        return self._approved(CAPTURE, PaymentState.CAPTURED, trail)
+        self, order_id: str, user_id: str, lines: tuple[Line, ...], metadata: dict[str, Any]
+    ) -> Attempted[PaymentState]:
+        return self._approved(CAPTURE, PaymentState.CAPTURED)
 
-    async def find(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        return self._approved(FIND_PAYMENT, PaymentState.CAPTURED, trail)
+    async def find(self, order_id: str) -> Attempted[PaymentState]:
+        return self._approved(FIND_PAYMENT, PaymentState.CAPTURED)
 
-    async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        return self._approved(REFUND, PaymentState.REFUNDED, trail)
+    async def refund(self, order_id: str) -> Attempted[PaymentState]:
+        return self._approved(REFUND, PaymentState.REFUNDED)
 
-    async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        return self._approved(VOID, PaymentState.VOIDED, trail)
+    async def void(self, order_id: str) -> Attempted[PaymentState]:
+        return self._approved(VOID, PaymentState.VOIDED)
 
-    def _approved(self, call: str, state: PaymentState, trail: list[Attempt]) -> PaymentState:
-        trail.append(Attempt(self._clock(), call, SUCCESS, 0.0, details={"gateway": "null"}))
-        return state
+    def _approved(self, call: str, state: PaymentState) -> Attempted[PaymentState]:
+        return state, (Attempt(self._clock(), call, SUCCESS, 0.0, details={"gateway": "null"}),)
 
 
 def _state(

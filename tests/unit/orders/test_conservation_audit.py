@@ -57,7 +57,7 @@ async def test_a_leaked_reservation_is_listed_and_released_by_its_compensation(s
     await shop.cancel(order.order_id)
     await shop.quiesce()
     shop.inventory.tombstones.clear()
-    await shop.inventory.reserve(order.order_id, order.lines, order.user_id, [])
+    await shop.inventory.reserve(order.order_id, order.lines, order.user_id)
     assert await compare(shop, audit) == [(order.order_id, "HOLD_LEAKED", "OPEN")]
 
     await audit.compensate(order.order_id, "HOLD_LEAKED", actor="olga", reason="seen")
@@ -220,7 +220,7 @@ async def with_leaked_reservation_and_kept_money(shop):
     await shop.cancel(order.order_id)
     await shop.quiesce()
     shop.inventory.tombstones.clear()
-    await shop.inventory.reserve(order.order_id, order.lines, order.user_id, [])
+    await shop.inventory.reserve(order.order_id, order.lines, order.user_id)
     shop.payments.states[order.order_id] = PaymentState.CAPTURED
     return order.order_id
 
@@ -237,7 +237,7 @@ async def test_a_side_that_is_away_settles_nothing_of_its_own(shop, audit, looku
         shop.payments.states[order_id] = PaymentState.REFUNDED
     else:
         shop.payments.fail(FIND_PAYMENT, *[PaymentFault.LOST_BEFORE] * 20)
-        await shop.inventory.release(order_id, [])
+        await shop.inventory.release(order_id)
 
     still = both[0] if away == "inventory" else both[1]
     assert await compare(shop, audit) == [still]

@@ -75,7 +75,7 @@ async def test_a_release_that_only_waited_for_the_breaker_records_nothing(shop):
 @pytest.mark.parametrize(("in_bulk", "move"), [(False, "MARKED"), (True, "BULK_MARKED")])
 async def test_marking_released_is_remembered_with_its_proof(shop, in_bulk, move):
     await failed_release(shop, "mine")
-    await shop.inventory.release("mine", [])
+    await shop.inventory.release("mine")
     job = await shop.release("mine")
     await shop.proofs.mark_released(MarkReleased("mine", job.version, "ticket 77", "ada", "a-1", in_bulk=in_bulk))
     assert (await memory(shop))[1:] == [(move, "ada", "HELD")]
@@ -85,7 +85,7 @@ async def test_marking_released_is_remembered_with_its_proof(shop, in_bulk, move
 
 async def test_marking_its_case_is_remembered_as_well(shop):
     await failed_release(shop, "mine")
-    await shop.inventory.release("mine", [])
+    await shop.inventory.release("mine")
     await shop.resolve(await shop.open_case("mine"), "MARK_RELEASED")
     assert (await memory(shop))[1:] == [("MARKED", "ada", "HELD")]
 

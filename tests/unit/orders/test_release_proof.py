@@ -18,7 +18,7 @@ RELEASE = "release"
 async def failed(shop):
     """A failed job whose hold the Inventory Service has given back by other means."""
     order = await failed_release(shop, "mine")
-    await shop.inventory.release("mine", [])
+    await shop.inventory.release("mine")
     return await shop.release(order.order_id)
 
 
@@ -144,7 +144,7 @@ async def test_a_job_that_is_started_again_at_that_moment_is_not_marked(shop, fa
 async def test_several_are_marked_in_bulk_and_a_kept_reservation_stops_the_bulk_job(shop):
     free = [(await failed_release(shop, f"free-{number}")).order_id for number in range(2)]
     for one in free:
-        await shop.inventory.release(one, [])
+        await shop.inventory.release(one)
     held = (await failed_release(shop, "held")).order_id
     await begin(shop, [*free, held], bulk_action="mark_released")
     await run(shop)

@@ -49,7 +49,7 @@ async def test_a_done_release_is_not_run_again(shop, rejected):
 
 
 async def test_a_reservation_that_is_gone_already_counts_as_released(shop, rejected):
-    await shop.inventory.release(rejected.order_id, [])
+    await shop.inventory.release(rejected.order_id)
     await shop.releases.run_due()
     assert (await shop.release(rejected.order_id)).state == "DONE"
     assert (await shop.titles(rejected.order_id))[-1] == "Nothing was left to release"
