@@ -11,7 +11,7 @@ from pages.parts.widgets import clock, empty, history
 from services.console.access import NotPermitted
 from services.console.facade import console
 from services.console.handover import HandoverPage, Item, Section
-from services.domain.dates import day_and_month
+from services.domain.external import day_and_month
 from services.metrics.health import NAMES
 from state.audit import AuditEntry
 from state.breakers import BreakerTransition

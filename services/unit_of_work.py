@@ -1,21 +1,33 @@
-"""Records a Change: the row, its timeline, events, cases and release job in one transaction."""
+"""Units of work: the context of every use case, and the transaction that records a Change.
+
+A Change is recorded with its row, timeline, events, cases and release job in one transaction.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from services.base.context import current_traceparent
+from services.base.context import continuing, current_traceparent
 from services.domain import incident_impact
-from services.domain.call_attempts import Attempts
+from services.domain.calls import Attempts, attempts_of
+from services.domain.errors import NotFound
+from services.domain.orders import failed_steps
 from services.domain.orders.changes import ACTION, CALL, EVENT_OUT, TRANSITION, Change, TimelineEntry
 from services.domain.orders.failed_steps import with_success_noted
 from services.domain.orders.model import Order
 from services.messaging.envelope import encode
+from services.tracing.port import Tracer
 from state import history, incident_impacts, orders, outbox, releases, reviews
+from state.engine.database import Database
+from state.engine.failures import is_of_database
+from state.orders import StaleOrder
 
 SYSTEM = "system"
 
@@ -145,3 +157,133 @@ def after_calls(attempts: Attempts, change: Change) -> Change:
 def action_entry(at: datetime, title: str, actor: str, note: str | None = None) -> TimelineEntry:
     """A manual action as a timeline entry."""
     return TimelineEntry(at, ACTION, title, {"note": note} if note else {}, actor)
+
+
+logger = logging.getLogger("holdfast.steps")
+
+T = TypeVar("T")
+STALE_TRIES = 8
+"""Maximum number of runs of a unit of work whose version checks fail."""
+
+Decision = Callable[[Connection, Order], Change | None]
+
+
+def _uncounted(_: str) -> None:
+    """Default for contexts without metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersContext:
+    """Passed to every use case; has no state of its own."""
+
+    database: Database
+    clock: Callable[[], datetime]
+    """Aware UTC, truncated to milliseconds."""
+    new_id: Callable[[], str]
+    randomness: Callable[[], float]
+    after_commit: list[Callable[[Recorded], None]] = field(default_factory=list)
+    """Called in sequence for each committed change: metrics, and wake-ups of the relay and the release jobs."""
+    tracer: Tracer | None = None
+    failed: Callable[[str], None] = field(default=_uncounted)
+    """Counts an unexpected failure of one item, by the name of the background loop."""
+
+    async def unit_of_work(self, work: Callable[[UnitOfWork], T], *, tries: int = STALE_TRIES) -> T:
+        """Run ``work`` in one transaction, repeat it when a version check failed, then call the listeners.
+
+        Raises StaleOrder when the last try failed too.
+        """
+
+        def transaction(connection: Connection) -> tuple[T, tuple[Recorded, ...]]:
+            unit = UnitOfWork(connection, self.clock, self.new_id)
+            return work(unit), tuple(unit.recorded)
+
+        while True:
+            tries -= 1
+            try:
+                result, recorded = await self.database.write(transaction)
+            except StaleOrder:
+                if not tries:
+                    raise
+            else:
+                break
+        for one in recorded:
+            if self.tracer is not None:
+                self.tracer.became(one.order.order_id, one.became)
+            for listener in self.after_commit:
+                listener(one)
+        return result
+
+    async def commit(self, order: Order, change: Change, *, attempts: Attempts = (), actor: str | None = None) -> Order:
+        """Record a change of an order that was read before; raises StaleOrder when the order changed meanwhile."""
+        return await self.unit_of_work(lambda unit: unit.record(order, change, attempts=attempts, actor=actor), tries=1)
+
+    async def decide(
+        self, order_id: str, decision: Decision, *, attempts: Attempts = (), actor: str | None = None
+    ) -> Order:
+        """Read an order, decide and record in one transaction; repeated when the order changed meanwhile.
+
+        A decision of None records nothing. Raises NotFound for an unknown order.
+        """
+
+        def work(unit: UnitOfWork) -> Order:
+            order = orders.get(unit.connection, order_id)
+            if order is None:
+                raise NotFound("order", order_id)
+            change = decision(unit.connection, order)
+            return order if change is None else unit.record(order, change, attempts=attempts, actor=actor)
+
+        return await self.unit_of_work(work)
+
+    def step(self, name: str, order_id: str, traceparent: str | None) -> AbstractContextManager[None]:
+        """A span for work on an order, in the current trace, else in the trace stored with the order."""
+        parent = current_traceparent() or traceparent
+        return continuing(parent) if self.tracer is None else self.tracer.step(name, order_id, parent)
+
+    async def get(self, order_id: str) -> Order:
+        """The stored order; raises NotFound."""
+        order = await self.database.read(lambda connection: orders.get(connection, order_id))
+        if order is None:
+            raise NotFound("order", order_id)
+        return order
+
+
+async def counted(context: OrdersContext, order_id: str, step: Awaitable[T]) -> T:
+    """Await the step. Before raising an unexpected error, count it on the order; StaleOrder is not counted."""
+    try:
+        return await step
+    except StaleOrder:
+        raise
+    except Exception as error:
+        await note_failure(context, order_id, error)
+        raise
+
+
+async def note_failure(context: OrdersContext, order_id: str, error: Exception) -> None:
+    """Count a failed step of an unfinished order; raises nothing.
+
+    The timeline shows the failed step with the attempts that the error carries. A database failure is not counted: the
+    order becomes due again when the claim of its worker ends.
+    """
+    logger.warning("order_step_failed", extra={"order_id": order_id}, exc_info=error)
+    if is_of_database(error):
+        return
+    reason = failed_steps.reason_of(error)
+
+    def decide(_: Connection, order: Order) -> Change | None:
+        # An order without a due time was finished by another run meanwhile.
+        if order.due_at is None:
+            return None
+        change = failed_steps.failed(order, reason, context.clock())
+        return after_calls(attempts_of(error), change) if change.timeline else change
+
+    try:
+        await context.decide(order_id, decide)
+    except Exception as failure:  # noqa: BLE001 - a boundary: only the first failure matters
+        logger.warning("order_step_failure_not_noted", extra={"order_id": order_id, "error": repr(failure)})
+
+
+def raise_first(ends: Sequence[object]) -> None:
+    """Raise the first exception among the results of several tasks."""
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end

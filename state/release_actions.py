@@ -12,8 +12,8 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection
 
-from services.domain.failures import FailureClass
-from services.domain.past_resolutions import ResolutionOutcome
+from services.domain.calls import FailureClass
+from services.domain.reviews import ResolutionOutcome
 from state.engine import rows
 from state.engine.rows import Rows
 from state.tables import release_actions
@@ -32,7 +32,7 @@ class PastReleaseAction:
     order_id: str
     cause: str
     action: str
-    """A ReleaseActionKind of services.domain.past_resolutions."""
+    """A ReleaseActionKind of services.domain.reviews."""
     actor: str
     at: datetime
     why: str | None

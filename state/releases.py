@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, func, insert, null, select
 
-from services.domain.failures import NOT_TRIED, Failure, FailureClass
+from services.domain.calls import NOT_TRIED, Failure, FailureClass
 from services.domain.orders.model import ReleaseState
 from state import release_actions
 from state.bulk_jobs import is_outside

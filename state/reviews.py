@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
-from services.domain.failures import FailureClass
+from services.domain.calls import FailureClass
 from services.domain.reviews import ReviewState
 from state.bulk_jobs import is_outside
 from state.engine import rows

@@ -14,9 +14,9 @@ from pages.parts.widgets import clock
 from services.console.bulk import BulkRequest, BulkTarget, PreviewComparison
 from services.console.facade import console, same_sight_key
 from services.domain.bulk import BulkAction
-from services.domain.bulk_preview import MAX_ASKED, Agreement, ComparedItem, FrozenSelection, freeze, summary
 from services.domain.commands import CommandKind
 from services.domain.conservation import StockState
+from services.domain.reconciliation import MAX_ASKED, Agreement, ComparedItem, FrozenSelection, freeze, preview_summary
 
 FEW = 20
 """Maximum items of a preview in a table. A longer preview is a grid, which scrolls, searches and catches Escape."""
@@ -123,7 +123,7 @@ def _summary(bulk: BulkRequest, comparison: PreviewComparison, frozen: FrozenSel
             st.markdown(":material/compare_arrows: Asking the Inventory Service...", width="stretch")
             st.button("Do not wait", key=f"now_{key}", type="tertiary", on_click=_do_not_wait, args=(comparison, key))
             return
-        text = summary(one.agreement for one in comparison.items.values())
+        text = preview_summary(one.agreement for one in comparison.items.values())
         st.markdown(f":material/compare_arrows: {text[:1].upper()}{text[1:]}.", width="stretch")
         access.button(
             "Ask again",

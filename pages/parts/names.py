@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from services.domain.bulk import BulkAction, ControlAction
-from services.domain.call_attempts import InventoryCall
+from services.domain.calls import FailureClass, InventoryCall
 from services.domain.commands import COMMANDS
-from services.domain.failures import FailureClass
 from services.domain.orders.model import CustomerPriority
-from services.domain.past_resolutions import ReleaseActionKind
-from services.domain.resolution_reasons import ResolutionReason
-from services.domain.reviews import ReviewAction
+from services.domain.reviews import ReleaseActionKind, ResolutionReason, ReviewAction
 
 ACTIONS: dict[str, str] = {
     ReviewAction.RETRY_RESERVATION: "Retry reservation",

@@ -10,8 +10,8 @@ from pages.parts import labels, names
 from pages.parts.widgets import clock
 from services.console.facade import console
 from services.console.releases import PastActions
-from services.domain.failures import FailureClass
-from services.domain.past_resolutions import ActionSummary
+from services.domain.calls import FailureClass
+from services.domain.reviews import ActionSummary
 
 
 def draw(past: Sequence[ActionSummary], cases: int, cause: str) -> None:

@@ -23,8 +23,7 @@ from services.console.reviews import CaseView, ReviewCase
 from services.domain.commands import CommandKind
 from services.domain.errors import ValidationFailed
 from services.domain.orders.model import ReleaseState
-from services.domain.resolution_reasons import REASONS, needs_reason
-from services.domain.reviews import ReviewAction, ReviewState, called_by
+from services.domain.reviews import REASONS, ReviewAction, ReviewState, called_by, needs_reason
 from services.metrics.trends import RELEASE
 from state.review_queue import CaseFilter
 

@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 
 from services.alerting.labels import Matcher, fit, matchers_of
 from services.alerting.state_machine import event_of
-from services.domain.dates import day_and_month
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
+from services.domain.external import day_and_month
 from services.domain.orders.events import timestamp
 from state import alerts, audit, leases, silences
 from state.alerts import FIRING, LEASE, Alert, AlertEvent

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from services.alerting.threshold_rule import Rule
 from services.base.settings import Settings
-from services.domain.call_attempts import InventoryCall
+from services.domain.calls import InventoryCall
 from services.domain.orders.model import ReviewReason
 from services.metrics.catalogue import (
     ANSWERED_RESERVATIONS,

@@ -19,9 +19,9 @@ import httpx
 from sqlalchemy import Connection
 
 from services.alerting.labels import fingerprint
+from services.domain.calls import Randomness, RetryPolicy
 from services.domain.external import cut_text
 from services.domain.orders.events import timestamp
-from services.domain.retry import Randomness, RetryPolicy
 from state import leases, notifications
 from state.alerts import FIRING, RESOLVED, WORKER, Alert
 from state.engine.column_types import Unreadable

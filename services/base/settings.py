@@ -37,8 +37,8 @@ from services.base.setting_types import (
     TraceUrl,
     presentable,
 )
+from services.domain.calls import RetryPolicy
 from services.domain.errors import ConfigurationError
-from services.domain.retry import RetryPolicy
 
 PAYMENT_TIMEOUT_SECONDS = 5.0
 """Timeout of one call to the payment gateway."""

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from services.base.context import correlated
 from services.domain.bulk import BulkAction, BulkItemState, ItemResult, became
-from services.domain.call_attempts import InventoryCall
+from services.domain.calls import InventoryCall
 from services.domain.conservation import StockState
 from services.domain.errors import (
     ApiError,

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from services.domain.bulk import CONTROLS, BulkItemState, BulkJobState, ControlAction
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
-from services.orders.context import OrdersContext
+from services.unit_of_work import OrdersContext
 from state import audit, bulk_jobs
 from state.audit import AuditEntry
 from state.bulk_jobs import BulkJob

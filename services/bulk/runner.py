@@ -34,9 +34,9 @@ from services.domain.bulk import (
     count,
     next_step,
 )
-from services.domain.call_attempts import InventoryCall
+from services.domain.calls import InventoryCall
 from services.domain.orders.failed_steps import TRIES, reason_of
-from services.orders.context import OrdersContext, raise_first
+from services.unit_of_work import OrdersContext, raise_first
 from state import bulk_jobs
 from state.bulk_jobs import BulkItem, BulkJob
 from state.engine.failures import is_of_database

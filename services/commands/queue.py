@@ -16,7 +16,7 @@ from services.base.context import correlated
 from services.commands.handlers import HANDLERS, Handler, Postponed
 from services.domain.commands import COMMANDS, LOOKUPS, QUEUED, CommandState, Outcome, read_arguments
 from services.domain.errors import ApiError
-from services.orders.context import OrdersContext, raise_first
+from services.unit_of_work import OrdersContext, raise_first
 from services.use_cases import UseCases
 from state import audit, commands
 from state.audit import AuditEntry

@@ -22,8 +22,7 @@ from services.domain.errors import InvalidState, NotFound, PaymentOutcomeUnknown
 from services.domain.orders.changes import Change
 from services.domain.orders.model import Order
 from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, LookupResult
-from services.orders.context import OrdersContext
-from services.unit_of_work import action_entry
+from services.unit_of_work import OrdersContext, action_entry
 from state import audit, conservation, orders
 from state.audit import AuditEntry
 from state.conservation import KnownDifference

@@ -17,9 +17,16 @@ from services.console.access import LIVE_TTL, Access, storable
 from services.console.cache import Reading
 from services.console.csv_files import csv_text
 from services.domain.bulk import MAX_ITEMS, BulkAction, BulkItemState
-from services.domain.bulk_preview import MAX_ASKED, Agreement, ComparedItem, FrozenSelection, compare
 from services.domain.commands import CommandKind
-from services.domain.reconciliation import OFFERED, is_fresh
+from services.domain.reconciliation import (
+    MAX_ASKED,
+    OFFERED,
+    Agreement,
+    ComparedItem,
+    FrozenSelection,
+    compare,
+    is_fresh,
+)
 from services.domain.reviews import ReviewAction
 from state import audit, bulk_jobs, commands, dead_letters, inventory_lookups, orders, releases, reviews
 from state.audit import AuditEntry

@@ -19,8 +19,7 @@ from services.console.status import recent_commands
 from services.domain.commands import CommandKind
 from services.domain.orders.changes import RETURNABLE, TimelineEntry
 from services.domain.orders.model import Line, Order
-from services.domain.resolution_reasons import UNDO_FOR
-from services.domain.reviews import CANCELLABLE, ReviewAction, ReviewState
+from services.domain.reviews import CANCELLABLE, UNDO_FOR, ReviewAction, ReviewState
 from state import commands, history, order_search, orders, releases, reviews
 from state.commands import Command
 from state.deduplication import Received

@@ -16,9 +16,8 @@ from services.domain.commands import CommandKind
 from services.domain.conservation import StockState
 from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import Order, ReleaseState, ReviewReason
-from services.domain.past_resolutions import ActionSummary, PastResolution, summarise
 from services.domain.reconciliation import OFFERED, is_fresh
-from services.domain.reviews import ReviewState
+from services.domain.reviews import ActionSummary, PastResolution, ReviewState, summarise
 from state import commands, history, inventory_lookups, orders, release_actions, releases, reviews
 from state.commands import Command
 from state.inventory_lookups import StoredLookup

@@ -13,14 +13,11 @@ from services.console.access import LIVE_TTL, Access
 from services.console.bulk import BulkRequest, BulkTarget
 from services.console.cache import Reading
 from services.console.paging import PAGE_SIZE
-from services.domain import resolution_reasons
 from services.domain.bulk import MAX_ITEMS, BulkAction
 from services.domain.commands import CommandKind
 from services.domain.conservation import StockState
 from services.domain.orders.changes import TimelineEntry
-from services.domain.orders.model import Order
-from services.domain.orders.value import OrderValue, order_value
-from services.domain.past_resolutions import BY_ITSELF, ActionSummary, PastResolution, outcome_of, summarise
+from services.domain.orders.model import Order, OrderValue, order_value
 from services.domain.reconciliation import (
     OFFERED,
     AllowedActions,
@@ -28,8 +25,20 @@ from services.domain.reconciliation import (
     is_fresh,
     reconcile,
 )
-from services.domain.resolution_reasons import UNDO_FOR
-from services.domain.reviews import ReviewAction, ReviewState, allowed_actions, called_by, standings
+from services.domain.reviews import (
+    BY_ITSELF,
+    UNDO_FOR,
+    ActionSummary,
+    PastResolution,
+    ReviewAction,
+    ReviewState,
+    allowed_actions,
+    called_by,
+    check_reason,
+    outcome_of,
+    standings,
+    summarise,
+)
 from services.unit_of_work import SYSTEM
 from state import commands, history, inventory_lookups, orders, past_resolutions, releases, review_queue, reviews
 from state.commands import Command
@@ -176,7 +185,7 @@ class Reviews:
 
         Raises ValidationFailed when an explanation is missing, SourceUnavailable, NotPermitted.
         """
-        resolution_reasons.check(review.reason, action, reason, note)
+        check_reason(review.reason, action, reason, note)
         arguments = {"action": action, "note": note, "version": review.version} | ({"reason": reason} if reason else {})
         return self._access.store_command(
             CommandKind.RESOLVE_REVIEW,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from services.domain.orders.changes import CALLED_OFF
 from services.domain.orders.failed_steps import TRIES
 from services.domain.orders.model import InventoryStatus, Order, OrderStatus
 from services.domain.reviews import ReviewAction
@@ -189,7 +190,7 @@ class ItemResult:
 
 
 _SETTLED_STOCK = frozenset({InventoryStatus.INVENTORY_CONFIRMED, InventoryStatus.RESTOCK_REQUESTED})
-_CALLED_OFF = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED, OrderStatus.CONFIRMATION_FAILED})
+_NOT_SOLD = CALLED_OFF | {OrderStatus.CONFIRMATION_FAILED}
 
 
 def became(action: str, order: Order) -> ItemResult | None:
@@ -214,9 +215,9 @@ def _got_on(order: Order) -> ItemResult | None:
 
 
 def _confirmed(order: Order) -> ItemResult | None:
-    if order.inventory_status in _SETTLED_STOCK and order.status not in _CALLED_OFF:
+    if order.inventory_status in _SETTLED_STOCK and order.status not in _NOT_SOLD:
         return ItemResult(BulkItemState.CONFIRMED)
-    if order.status in _CALLED_OFF:
+    if order.status in _NOT_SOLD:
         return ItemResult(BulkItemState.FAILED, f"The order is {order.status}.")
     return None
 

@@ -12,8 +12,8 @@ from enum import StrEnum
 
 from services.domain.errors import InvalidState
 from services.domain.orders import changes, ending, events
-from services.domain.orders.changes import Change, ReviewRequest, TimelineEntry
-from services.domain.orders.model import InventoryStatus, Order, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.orders.changes import CALLED_OFF, SOLD, Change, ReviewRequest, TimelineEntry
+from services.domain.orders.model import InventoryStatus, Order, PaymentStatus, ReviewReason
 
 
 class StockState(StrEnum):
@@ -58,8 +58,6 @@ COMPENSATIONS: dict[str, str] = {
 }
 """The compensation of each kind of difference, as text."""
 
-CALLED_OFF = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
-SOLD = frozenset({OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_RETURNED, OrderStatus.RETURNED})
 BEING_SETTLED = frozenset({InventoryStatus.RELEASE_PENDING, InventoryStatus.RELEASE_FAILED})
 """Inventory statuses with no difference reported yet, because a release job or an open case handles the stock."""
 

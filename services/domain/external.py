@@ -1,4 +1,4 @@
-"""Types with limits for all input from outside: ids, times, texts, numbers and JSON.
+"""Types with limits for all input from outside (ids, times, texts, numbers and JSON), and dates in English.
 
 Replies, events, posted alerts, API bodies and page URLs use only these types. Every accepted value can be stored in
 SQLite and PostgreSQL, read again, sent and displayed. Several forms are accepted (a whole number may be 5, 5.0 or "5";
@@ -209,3 +209,11 @@ Text100 = Annotated[str, Field(max_length=100), _text_validator(100)]
 Text500 = Annotated[str, Field(max_length=500), _text_validator(500)]
 Text2000 = Annotated[str, Field(max_length=2000), _text_validator(2000)]
 """Pydantic fields for texts; the number in the name is the maximum length in characters."""
+
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def day_and_month(moment: datetime) -> str:
+    """Return day and month such as ``07 Nov``, in the time zone of ``moment``."""
+    return f"{moment.day:02} {MONTHS[moment.month - 1]}"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.domain.call_attempts import INVENTORY_CALLS, SHORT_CIRCUITED, TIMEOUT, Attempts, InventoryCall
+from services.domain.calls import INVENTORY_CALLS, SHORT_CIRCUITED, TIMEOUT, Attempts, InventoryCall
 from services.domain.orders.changes import CALL, Change, TimelineEntry
 from services.domain.orders.model import OrderStatus, ReviewReason
 

@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
 from services.base.context import HEADER, received
-from services.domain.retry import Randomness
+from services.domain.calls import Randomness
 from services.messaging.dead_letters import order_id_in
 from services.messaging.durable_consumer import DELAYS_SECONDS, Durable, Excused, Lag, redelivery_delay_seconds
 from services.messaging.envelope import PoisonEvent

@@ -19,8 +19,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
 
 from services.base.clock import utc_now
+from services.domain.calls import Randomness
 from services.domain.external import cut_text
-from services.domain.retry import Randomness
 from services.messaging.jetstream import OURS, Connection
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from enum import Enum, StrEnum, auto
 from typing import Any, Literal, Protocol
 
 from services.base.clock import utc_now
+from services.domain.calls import Randomness, RetryPolicy
 from services.domain.external import cut_text
-from services.domain.retry import Randomness, RetryPolicy
 from state import outbox
 from state.engine.database import Database
 from state.engine.failures import is_of_database

@@ -11,8 +11,8 @@ import random
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 
+from services.domain.calls import Randomness
 from services.domain.external import cut_text, id_key
-from services.domain.retry import Randomness
 from services.messaging.consumer import Delivery
 from services.messaging.dead_letters import MAX_REASON, DeadLetters, bounded_headers, order_id_in
 from services.messaging.durable_consumer import redelivery_delay_seconds

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from services.domain.call_attempts import INVENTORY_CALLS, OUTCOMES, REJECTED, SHORT_CIRCUITED, SUCCESS, InventoryCall
+from services.domain.calls import INVENTORY_CALLS, OUTCOMES, REJECTED, SHORT_CIRCUITED, SUCCESS, InventoryCall
 from services.domain.orders.model import OrderStatus, ReviewReason
 from services.metrics.expressions import Expression, Increase, MaxGauge, MetricData, Quantile, Ratio, SumOfGauges
 

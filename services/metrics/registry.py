@@ -14,7 +14,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
-from services.domain.call_attempts import INVENTORY_CALLS, REFUSED_US, SHORT_CIRCUITED, THROTTLED, Attempt
+from services.domain.calls import INVENTORY_CALLS, REFUSED_US, SHORT_CIRCUITED, THROTTLED, Attempt
 from services.domain.orders import events
 from services.domain.orders.model import ReviewReason
 from services.metrics.catalogue import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.breakers.overview import Band, interruptions
-from services.domain.call_attempts import InventoryCall
+from services.domain.calls import InventoryCall
 from services.metrics.catalogue import (
     BUSINESS_RATE,
     CALLS,

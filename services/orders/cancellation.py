@@ -16,8 +16,7 @@ from services.domain.external import id_key
 from services.domain.orders import ending
 from services.domain.orders.changes import Change
 from services.domain.orders.model import Line, Order, OrderStatus, aggregated
-from services.orders.context import OrdersContext
-from services.unit_of_work import action_entry
+from services.unit_of_work import OrdersContext, action_entry
 from state import audit, orders
 from state.audit import AuditEntry
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from services.clients.inventory.port import Availability, InventoryGateway, Reservation
 from services.clients.payments.port import PaymentGateway, PaymentState
-from services.domain.call_attempts import Attempts, attempts_of, carry
+from services.domain.calls import Attempts, RetryPolicy, attempts_of, carry
 from services.domain.errors import (
     BusinessError,
     DependencyError,
@@ -27,9 +27,7 @@ from services.domain.errors import (
 from services.domain.orders import changes, ending, events, lifecycle
 from services.domain.orders.changes import Change
 from services.domain.orders.model import Order, OrderStatus, PaymentStatus
-from services.domain.retry import RetryPolicy
-from services.orders.context import OrdersContext
-from services.unit_of_work import after_calls
+from services.unit_of_work import OrdersContext, after_calls
 from state import releases
 from state.engine.column_types import Unreadable
 from state.orders import StaleOrder

@@ -18,8 +18,7 @@ from services.domain.orders import changes, events, lifecycle
 from services.domain.orders.changes import EVENT_IN, Change, TimelineEntry
 from services.domain.orders.model import Order, OrderStatus
 from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent
-from services.orders.context import OrdersContext
-from services.unit_of_work import UnitOfWork
+from services.unit_of_work import OrdersContext, UnitOfWork
 from state import deduplication, history, orders, products
 from state.deduplication import DUPLICATE, HANDLED, IGNORED, OtherContent
 from state.products import Product

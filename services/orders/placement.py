@@ -22,9 +22,8 @@ from services.domain.external import id_key
 from services.domain.orders import lifecycle
 from services.domain.orders.changes import TRANSITION, TimelineEntry
 from services.domain.orders.model import Line, Order, OrderStatus, PaymentStatus, aggregated
-from services.orders.context import OrdersContext, counted
 from services.orders.fulfilment import OrderFulfilment
-from services.unit_of_work import Recorded, UnitOfWork
+from services.unit_of_work import OrdersContext, Recorded, UnitOfWork, counted
 from state import history, orders, releases
 from state.orders import KeyTaken
 

@@ -12,14 +12,13 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from services.clients.payments.port import PaymentGateway, PaymentState
-from services.domain.call_attempts import Attempted, Attempts, attempts_of, carry
+from services.domain.calls import Attempted, Attempts, RetryPolicy, attempts_of, carry
 from services.domain.errors import PaymentOutcomeUnknown
 from services.domain.orders import changes, ending, lifecycle
 from services.domain.orders.changes import Change
 from services.domain.orders.model import Order, OrderStatus, PaymentStatus
-from services.domain.retry import RetryPolicy
-from services.orders.context import OrdersContext, note_failure, raise_first
 from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
+from services.unit_of_work import OrdersContext, note_failure, raise_first
 from state import history, orders
 from state.orders import StaleOrder
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from services.clients.inventory.port import InventoryGateway
 from services.domain import incident_impact
-from services.domain.call_attempts import Attempts, attempts_of
+from services.domain.calls import NOT_TRIED, Attempts, Failure, FailureClass, RetryPolicy, attempts_of, failure_of
 from services.domain.errors import (
     ApiError,
     CircuitOpen,
@@ -28,14 +28,11 @@ from services.domain.errors import (
     ReleaseFailed,
     ReleaseQueued,
 )
-from services.domain.failures import NOT_TRIED, Failure, FailureClass, failure_of
 from services.domain.orders import changes, ending
 from services.domain.orders.failed_steps import reason_of
 from services.domain.orders.model import Order, ReleaseState
-from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
-from services.domain.retry import RetryPolicy
-from services.orders.context import OrdersContext, raise_first
-from services.unit_of_work import SYSTEM, UnitOfWork, action_entry, call_entries
+from services.domain.reviews import ReleaseActionKind, ResolutionOutcome
+from services.unit_of_work import SYSTEM, OrdersContext, UnitOfWork, action_entry, call_entries, raise_first
 from state import audit, history, incident_impacts, orders, release_actions, releases
 from state.audit import AuditEntry
 from state.engine.failures import is_of_database

@@ -16,14 +16,12 @@ from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.domain.orders import ending
 from services.domain.orders.changes import Change
 from services.domain.orders.model import InventoryStatus, Order, ReleaseState, ReviewReason
-from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
 from services.domain.reconciliation import why_not_mark
-from services.domain.reviews import ReviewAction, ReviewState
-from services.orders.context import OrdersContext
+from services.domain.reviews import ReleaseActionKind, ResolutionOutcome, ReviewAction, ReviewState
 from services.releases.jobs import audit_release, changed_since, refuse_changed
 from services.reviews.claims import claimed_by_other
 from services.reviews.comparison import Reconciliation
-from services.unit_of_work import action_entry
+from services.unit_of_work import OrdersContext, action_entry
 from state import audit, release_actions, releases, reviews
 from state.releases import Release
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from services.domain.errors import ApiError, ClaimedByOther, InvalidState, NotFound
 from services.domain.orders.events import timestamp
 from services.domain.reviews import ReviewState
-from services.orders.context import OrdersContext
+from services.unit_of_work import OrdersContext
 from state import audit, reviews
 from state.audit import AuditEntry
 from state.reviews import Review

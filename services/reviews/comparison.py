@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 from services.clients.inventory.lookup import InventoryLookup
 from services.domain.bulk import Gate
-from services.domain.bulk_preview import MAX_ASKED
 from services.domain.conservation import StockState
 from services.domain.errors import NotFound, ValidationFailed
 from services.domain.orders.model import Order
-from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, LookupResult, is_fresh
-from services.orders.context import OrdersContext
+from services.domain.reconciliation import CANNOT_ANSWER, MAX_ASKED, NO_ANSWER, LookupResult, is_fresh
+from services.unit_of_work import OrdersContext
 from state import inventory_lookups, orders
 from state.inventory_lookups import StoredLookup
 

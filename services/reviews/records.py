@@ -9,9 +9,8 @@ from services.domain.errors import ApiError, IdempotencyKeyReused, NotFound, Rev
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import Order
 from services.domain.reviews import ReviewAction, ReviewState
-from services.orders.context import OrdersContext
 from services.reviews.claims import claimed_by_other
-from services.unit_of_work import SYSTEM
+from services.unit_of_work import SYSTEM, OrdersContext
 from state import audit, reviews
 from state.audit import AuditEntry
 from state.reviews import Review

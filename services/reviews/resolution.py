@@ -13,28 +13,28 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.clients.inventory.port import InventoryGateway
-from services.domain import incident_impact, resolution_reasons
-from services.domain.call_attempts import attempts_of
+from services.domain import incident_impact
+from services.domain.calls import attempts_of
 from services.domain.errors import ApiError, InvalidState, NotFound, ReviewConflict
 from services.domain.orders import ending, failed_steps, lifecycle
-from services.domain.orders.changes import Change
+from services.domain.orders.changes import CALLED_OFF, Change
 from services.domain.orders.model import Order, OrderStatus, PaymentStatus, ReleaseState, ReviewReason
-from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
 from services.domain.reconciliation import reconcile
 from services.domain.reviews import (
-    WITHOUT_GOODS,
+    ReleaseActionKind,
+    ResolutionOutcome,
     ReviewAction,
     ReviewState,
     allowed_actions,
     called_by,
+    check_reason,
     is_about_a_difference,
 )
-from services.orders.context import OrdersContext, counted
 from services.orders.fulfilment import OrderFulfilment
 from services.reviews.claims import LEASE, claimed_by_other
 from services.reviews.comparison import Reconciliation
 from services.reviews.records import ResolveReview, audit_entry, conflict, stored_case, was_done_before
-from services.unit_of_work import UnitOfWork, action_entry, after_calls, call_entries
+from services.unit_of_work import OrdersContext, UnitOfWork, action_entry, after_calls, call_entries, counted
 from state import audit, conservation, history, incident_impacts, orders, release_actions, releases, reviews
 from state.reviews import Review
 
@@ -124,7 +124,7 @@ class ReviewResolution:
                 f"{command.action} is not possible for this case.",
                 {"action": command.action, "allowed": list(allowed), "orderStatus": order.status},
             )
-        resolution_reasons.check(review.reason, command.action, command.reason, command.note)
+        check_reason(review.reason, command.action, command.reason, command.note)
         await self._compare_sides(command, order, review)
         return order
 
@@ -149,7 +149,7 @@ class ReviewResolution:
     async def _approve(self, command: ResolveReview, order: Order, review: Review) -> None:
         def change(current: Order) -> Change | None:
             now = self._context.clock()
-            if current.status in WITHOUT_GOODS and current.payment_status == PaymentStatus.UNKNOWN:
+            if current.status in CALLED_OFF and current.payment_status == PaymentStatus.UNKNOWN:
                 return ending.money_settled_by_hand(now)
             if current.status != OrderStatus.PAYING:
                 return None

@@ -20,7 +20,7 @@ from services.clients.inventory.port import InventoryGateway
 from services.clients.inventory.resilient import ResilientInventory
 from services.clients.payments.http import HTTPPaymentGateway, NullPaymentGateway
 from services.clients.payments.port import PaymentGateway
-from services.domain.call_attempts import SHORT_CIRCUITED, Attempt
+from services.domain.calls import SHORT_CIRCUITED, Attempt
 from services.metrics.registry import Metrics
 from services.runtime.parts import Parts, Seam
 from services.tracing.port import Tracer

@@ -20,9 +20,8 @@ from services.base.version import VERSION
 from services.clients.inventory.breakers import NAMES
 from services.metrics.catalogue import ORDERS
 from services.metrics.registry import Metrics
-from services.orders.context import OrdersContext
 from services.tracing.port import Tracer
-from services.unit_of_work import Recorded
+from services.unit_of_work import OrdersContext, Recorded
 from state.engine.database import Database
 
 logger = logging.getLogger("holdfast.worker")

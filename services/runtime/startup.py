@@ -18,8 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from services.api.app import waiting_app
 from services.base.addresses import without_credentials
 from services.base.settings import Settings
+from services.domain.calls import RetryPolicy
 from services.domain.errors import ConfigurationError
-from services.domain.retry import RetryPolicy
 from services.http_server.process import serving
 from state.engine.database import Database, sqlite_file
 from state.engine.failures import is_locked, is_passing

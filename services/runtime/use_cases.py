@@ -18,8 +18,7 @@ from services.bulk.runner import BulkRunner, breaker_gate, paced_gate
 from services.clients.breaker import FORCED_OPEN, OPEN
 from services.commands.queue import CommandExecutor
 from services.conservation.audit import ConservationAudit
-from services.domain.call_attempts import InventoryCall
-from services.domain.retry import RetryPolicy
+from services.domain.calls import InventoryCall, RetryPolicy
 from services.messaging.dead_letters import DeadLetters
 from services.messaging.undeliverable import UndeliverableEvents
 from services.metrics.catalogue import RELEASES

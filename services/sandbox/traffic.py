@@ -18,7 +18,7 @@ from uuid import UUID, uuid5
 import httpx
 
 from services.base import logs
-from services.domain.retry import RetryPolicy
+from services.domain.calls import RetryPolicy
 from services.http_server.process import run
 from services.sandbox.inventory_service.catalogue import CATALOGUE, NAMESPACE, Product
 from services.sandbox.settings import TrafficSettings, loaded

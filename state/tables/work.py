@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, String, Table, Text
 
-from services.domain.failures import FailureClass
+from services.domain.calls import FailureClass
 from state.engine.column_types import JsonCounts, JsonObject, JsonTexts, TextWithDefault
 from state.engine.database import UtcDateTime
 from state.tables.base import BY_KEY, Key, Serial, Word, metadata, optional, required, where

@@ -12,7 +12,7 @@ from pact.interaction import HttpInteraction
 
 from services.clients.http.transport import AiohttpTransport, client_session
 from services.clients.inventory.http import HTTPInventoryGateway
-from services.domain.call_attempts import Attempt, Attempted
+from services.domain.calls import Attempt, Attempted
 from services.domain.errors import ApiError
 from tests.contract.pact_examples import HOLDFAST, INVENTORY, JSON, NOW, moment
 from tests.support.attempts import noted

@@ -15,7 +15,7 @@ from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.port import InventoryGateway
 from services.clients.inventory.resilient import ResilientInventory
-from services.domain.call_attempts import INVENTORY_CALLS, REJECTED, SUCCESS, Attempt
+from services.domain.calls import INVENTORY_CALLS, REJECTED, SUCCESS, Attempt
 from services.domain.errors import InsufficientInventory, ReservationFailed
 from services.domain.orders.model import Line
 from tests.support.attempts import noted

@@ -13,7 +13,7 @@ import pytest
 from pact import match
 
 from services.clients.inventory.port import Availability, LineAvailability, Reservation
-from services.domain.call_attempts import REJECTED, SUCCESS
+from services.domain.calls import REJECTED, SUCCESS
 from services.domain.errors import InsufficientInventory, ReservationFailed
 from services.domain.orders.model import Line
 from tests.contract.pact_examples import (

@@ -11,8 +11,8 @@ from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.port import InventoryGateway
 from services.clients.inventory.resilient import ResilientInventory
+from services.domain.calls import RetryPolicy
 from services.domain.orders.model import Line
-from services.domain.retry import RetryPolicy
 from services.sandbox.inventory_service.catalogue import CATALOGUE
 from tests.faults.processes import Service
 from tests.support.orders_harness import OrdersHarness

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.domain.call_attempts import InventoryCall
+from services.domain.calls import InventoryCall
 from tests.support.fakes import CAPTURE, START, Fault, PaymentFault, SkewedClock
 
 HOUR = timedelta(hours=1)

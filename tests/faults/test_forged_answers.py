@@ -18,7 +18,7 @@ import pytest
 from services.base.ids import new_id
 from services.clients.http.transport import MAX_BODY_BYTES, AiohttpTransport
 from services.clients.inventory.port import InventoryGateway
-from services.domain.call_attempts import INVALID, REJECTED, SUCCESS, THROTTLED, UNAVAILABLE, InventoryCall
+from services.domain.calls import INVALID, REJECTED, SUCCESS, THROTTLED, UNAVAILABLE, InventoryCall
 from services.domain.errors import ApiError
 from tests.faults.processes import Service
 from tests.faults.shop import MUG, Shop, gateway_at, states

@@ -19,7 +19,7 @@ import pytest
 from services.base.ids import new_id
 from services.clients.http.transport import AiohttpTransport
 from services.clients.inventory.port import Availability, InventoryGateway, Reservation
-from services.domain.call_attempts import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt, Attempted, InventoryCall
+from services.domain.calls import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt, Attempted, InventoryCall
 from services.domain.errors import InventoryTimeout, InventoryUnavailable
 from services.domain.orders.model import Line, Order
 from services.sandbox.inventory_service.catalogue import CATALOGUE

@@ -19,7 +19,7 @@ from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.pacing import FORGET_SECONDS, Pacer
 from services.clients.inventory.resilient import ResilientInventory
 from services.clients.rolling_window import BreakerOptions
-from services.domain.call_attempts import Attempt
+from services.domain.calls import Attempt
 from services.domain.errors import ApiError, InventoryThrottled, InventoryUnavailable
 from services.domain.orders.model import Line
 from tests.support.attempts import noted

@@ -13,7 +13,7 @@ from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.lookup import HTTPInventoryLookup
 from services.clients.payments.http import HTTPPaymentGateway
 from services.clients.payments.port import PaymentState
-from services.domain.call_attempts import Attempt
+from services.domain.calls import Attempt
 from services.domain.conservation import StockState
 from services.domain.orders.model import Line
 from services.http_server.process import listen, serving

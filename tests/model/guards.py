@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from services.clients.payments.port import PaymentState
-from services.domain.call_attempts import Attempted
+from services.domain.calls import Attempted
 from services.domain.errors import ApiError, InsufficientInventory, PaymentDeclined, ReservationFailed
 from services.domain.orders import ending, lifecycle
 from services.domain.orders.changes import Change

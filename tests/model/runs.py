@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from services.clients.inventory.port import Availability, LineAvailability, Reservation
 from services.clients.payments.port import PaymentState
-from services.domain.call_attempts import SUCCESS, TIMEOUT, Attempt, Attempted, InventoryCall, carry
+from services.domain.calls import SUCCESS, TIMEOUT, Attempt, Attempted, InventoryCall, RetryPolicy, carry
 from services.domain.errors import (
     ApiError,
     InsufficientInventory,
@@ -22,17 +22,15 @@ from services.domain.errors import (
     ReservationFailed,
 )
 from services.domain.orders.model import Line, Order
-from services.domain.retry import RetryPolicy
 from services.messaging.envelope import IncomingEvent
 from services.orders.cancellation import OrderCancellation, OrderReturns, ReturnItems
-from services.orders.context import OrdersContext
 from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
 from services.orders.inventory_events import InventoryEvents
 from services.orders.placement import OrderPlacement
 from services.orders.sweeper import OrderSweeper
 from services.releases.jobs import ReleaseJobs
 from services.reviews.resolution import ReviewResolution
-from services.unit_of_work import Recorded
+from services.unit_of_work import OrdersContext, Recorded
 from tests.model.neighbours import GONE, HELD, SHORT
 from tests.model.rows import CANCEL_REASON, LINE, START, Message, RowRules, Rows, Tables, reservation_id
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from services.domain.call_attempts import InventoryCall
+from services.domain.calls import InventoryCall
 from services.domain.orders import events, lifecycle
 from services.domain.orders.changes import ENDED
 from services.domain.orders.model import CustomerPriority, Order, OrderStatus, PaymentStatus, ReleaseState, ReviewReason

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.domain import failures
+from services.domain import calls
 from state import dead_letters
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +110,7 @@ def test_a_pattern_costs_time_in_proportion_to_its_input(where, pattern, flags):
 
 @pytest.mark.parametrize(
     "work",
-    [dead_letters.cause_of, failures.stated_code],
+    [dead_letters.cause_of, calls.stated_code],
     ids=lambda w: w.__module__,
 )
 def test_what_groups_foreign_texts_reads_their_beginning_only(work):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain.retry import RetryPolicy
+from services.domain.calls import RetryPolicy
 
 policies = st.builds(
     RetryPolicy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from services.domain.call_attempts import Attempt, Attempted, attempts_of
+from services.domain.calls import Attempt, Attempted, attempts_of
 
 T = TypeVar("T")
 

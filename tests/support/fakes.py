@@ -11,7 +11,7 @@ from typing import Any
 
 from services.clients.inventory.port import Availability, LineAvailability, Reservation
 from services.clients.payments.port import PaymentState
-from services.domain.call_attempts import (
+from services.domain.calls import (
     INVALID,
     REJECTED,
     SHORT_CIRCUITED,

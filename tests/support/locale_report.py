@@ -18,12 +18,11 @@ from pages.parts.widgets import clock
 from services.alerting.prometheus import rule_file
 from services.alerting.rules import rules
 from services.base.settings import Settings
-from services.domain.call_attempts import Attempt
+from services.domain.calls import Attempt
 from services.domain.errors import NotFound
 from services.domain.external import id_key, read_json, utc_time, whole_number
 from services.domain.orders.events import timestamp
-from services.domain.orders.model import CustomerPriority, Line, Order
-from services.domain.orders.value import OrderValue, order_value
+from services.domain.orders.model import CustomerPriority, Line, Order, OrderValue, order_value
 from services.metrics.registry import Metrics
 
 NOON = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)

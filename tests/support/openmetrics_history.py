@@ -7,7 +7,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from services.domain.call_attempts import Attempt
+from services.domain.calls import Attempt
 from services.metrics.catalogue import ORDERS
 from services.metrics.expressions import SeriesValue
 from services.metrics.registry import Metrics

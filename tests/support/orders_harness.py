@@ -27,17 +27,15 @@ from services.clients.inventory.resilient import ResilientInventory
 from services.commands.handlers import HANDLERS, Handler
 from services.commands.queue import CommandExecutor
 from services.conservation.audit import ConservationAudit
-from services.domain.call_attempts import InventoryCall
+from services.domain.calls import InventoryCall, RetryPolicy
 from services.domain.commands import COMMANDS, CommandState, Outcome, read_arguments
 from services.domain.errors import ApiError
 from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import Line, Order
-from services.domain.retry import RetryPolicy
 from services.messaging.dead_letters import DeadLetters
 from services.messaging.envelope import IncomingEvent
 from services.messaging.undeliverable import UndeliverableEvents
 from services.orders.cancellation import OrderCancellation, OrderReturns, ReturnItems
-from services.orders.context import OrdersContext
 from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
 from services.orders.inventory_events import InventoryEvents
 from services.orders.placement import OrderPlacement, PlaceOrder
@@ -48,7 +46,7 @@ from services.reviews.claims import ReviewClaims
 from services.reviews.comparison import Reconciliation
 from services.reviews.records import ResolveReview
 from services.reviews.resolution import ReviewResolution
-from services.unit_of_work import Recorded
+from services.unit_of_work import OrdersContext, Recorded
 from services.use_cases import UseCases
 from state import audit, history, order_search, outbox, releases, reviews, tables
 from state.audit import AuditEntry

@@ -13,9 +13,9 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from services.domain.calls import Failure, FailureClass
 from services.domain.commands import Outcome
 from services.domain.conservation import Difference, StockState
-from services.domain.failures import Failure, FailureClass
 from services.domain.incident_impact import DENIED, FALLBACK, FLAGGED, REFUSED, Impact
 from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import InventoryStatus as I

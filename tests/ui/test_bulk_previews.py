@@ -14,9 +14,9 @@ from streamlit.testing.v1 import AppTest
 from services.console.bulk import BulkRequest, BulkTarget, narrowed
 from services.console.facade import console
 from services.domain.bulk import BulkAction
-from services.domain.bulk_preview import MAX_ASKED, Agreement, freeze
 from services.domain.commands import Outcome
 from services.domain.conservation import StockState
+from services.domain.reconciliation import MAX_ASKED, Agreement, freeze
 from state import audit, bulk_jobs, commands, orders, tables
 from state.engine.database import Database
 from tests.support import seed_console

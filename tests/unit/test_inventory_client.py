@@ -12,7 +12,7 @@ import pytest
 
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.port import Availability, LineAvailability, Reservation
-from services.domain.call_attempts import Attempt
+from services.domain.calls import Attempt
 from services.domain.errors import (
     InsufficientInventory,
     InventoryRefusesUs,

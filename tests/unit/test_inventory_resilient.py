@@ -12,7 +12,7 @@ from services.clients.breaker import FORCED_OPEN, OPEN
 from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.port import Availability, Reservation
 from services.clients.inventory.resilient import ResilientInventory
-from services.domain.call_attempts import INVENTORY_CALLS, Attempt, Attempted, carry
+from services.domain.calls import INVENTORY_CALLS, Attempt, Attempted, RetryPolicy, carry
 from services.domain.errors import (
     CircuitOpen,
     InsufficientInventory,
@@ -22,7 +22,6 @@ from services.domain.errors import (
     ReleaseFailed,
 )
 from services.domain.orders.model import Line
-from services.domain.retry import RetryPolicy
 from tests.support.attempts import noted
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -14,7 +14,7 @@ import pytest
 
 from services.clients.payments.http import HTTPPaymentGateway, NullPaymentGateway
 from services.clients.payments.port import PaymentGateway, PaymentState
-from services.domain.call_attempts import Attempt
+from services.domain.calls import Attempt
 from services.domain.errors import PaymentOutcomeUnknown
 from services.domain.orders.model import Line
 from tests.support.attempts import noted

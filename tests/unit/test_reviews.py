@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.domain.conservation import SOLD
+from services.domain.orders.changes import SOLD
 from services.domain.orders.model import OrderStatus, ReviewReason
 from services.domain.reviews import CANCELLABLE, ReviewAction, allowed_actions
 

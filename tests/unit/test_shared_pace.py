@@ -11,7 +11,7 @@ import pytest
 from services.base.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
 from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.pacing import FORGET_SECONDS, Pace, Pacer
-from services.domain.call_attempts import InventoryCall
+from services.domain.calls import InventoryCall
 from services.domain.errors import InventoryThrottled
 from services.metrics.recorder import Recorder
 from services.metrics.registry import Metrics

@@ -12,7 +12,7 @@ import pytest
 from services.base.context import continuing
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.payments.http import HTTPPaymentGateway
-from services.domain.call_attempts import Attempt
+from services.domain.calls import Attempt
 from services.domain.errors import ApiError
 from tests.support.attempts import noted
 

@@ -15,7 +15,7 @@ from yarl import URL
 
 from services.base.context import current_traceparent, received, trace_id
 from services.base.settings import Settings
-from services.domain.call_attempts import InventoryCall
+from services.domain.calls import InventoryCall
 from services.tracing.opentelemetry import OpenTelemetryTracer
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

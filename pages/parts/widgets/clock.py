@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 import streamlit as st
 
-from services.domain.dates import day_and_month
-from services.domain.external import in_zone, named_zone, of_zone, time_or_none
+from services.domain.external import day_and_month, in_zone, named_zone, of_zone, time_or_none
 
 PICKED = "times_in"
 UTC_NAME = "UTC"

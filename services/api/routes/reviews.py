@@ -17,8 +17,7 @@ from services.api.service import OrderService
 from services.domain.errors import NotFound
 from services.domain.external import INT32, CanonicalIdentifier, Identifier
 from services.domain.orders.model import ReviewReason
-from services.domain.resolution_reasons import ResolutionReason
-from services.domain.reviews import ReviewAction, allowed_actions
+from services.domain.reviews import ResolutionReason, ReviewAction, allowed_actions
 from services.domain.roles import ADMIN
 from services.reviews.records import ResolveReview
 from state import orders, reviews

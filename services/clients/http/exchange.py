@@ -22,7 +22,7 @@ from yarl import URL
 from services.base.context import HEADER, current_traceparent
 from services.clients.http.shortage import PauseWatch, has_no_free_file, is_our_shortage
 from services.clients.http.transport import AiohttpTransport, Answer, HttpxSender, Outgoing, Progress, Sender
-from services.domain.call_attempts import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt, Attempted, carry
+from services.domain.calls import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt, Attempted, carry
 from services.domain.errors import ApiError
 from services.tracing.port import Tracer
 

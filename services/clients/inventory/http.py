@@ -20,7 +20,7 @@ from services.clients.inventory.models import (
     stated_reason,
 )
 from services.clients.inventory.port import Availability, Reservation
-from services.domain.call_attempts import (
+from services.domain.calls import (
     INVALID,
     REFUSED_US,
     REJECTED,

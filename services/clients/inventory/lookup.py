@@ -17,7 +17,7 @@ import httpx
 from services.clients.http.exchange import Clock, Exchange, Failed, NoReply, Reply, Transport, path_segment
 from services.clients.inventory.models import UnbelievableReply, parsed
 from services.clients.inventory.pacing import Pacer
-from services.domain.call_attempts import INVALID
+from services.domain.calls import INVALID
 from services.domain.conservation import StockState
 from services.domain.errors import ApiError, InventoryTimeout, InventoryUnavailable
 from services.domain.external import NotAllowed, cut_text, identifier, utc_time

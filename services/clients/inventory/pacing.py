@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from services.base.settings import LONGEST_RETRY_AFTER_SECONDS
-from services.domain.call_attempts import InventoryCall
+from services.domain.calls import InventoryCall
 from services.domain.errors import InventoryThrottled
 from state.replicas import Replica
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from services.domain.call_attempts import Attempted
+from services.domain.calls import Attempted
 from services.domain.orders.model import Line
 
 

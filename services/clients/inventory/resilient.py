@@ -21,13 +21,15 @@ from services.clients.http.exchange import Clock, Stopwatch
 from services.clients.inventory.breakers import InventoryBreakers
 from services.clients.inventory.pacing import Pacer
 from services.clients.inventory.port import Availability, InventoryGateway, Reservation
-from services.domain.call_attempts import (
+from services.domain.calls import (
     SHORT_CIRCUITED,
     THROTTLED,
     Attempt,
     Attempted,
     Attempts,
     InventoryCall,
+    Randomness,
+    RetryPolicy,
     attempts_of,
     carry,
 )
@@ -40,7 +42,6 @@ from services.domain.errors import (
     ReleaseFailed,
 )
 from services.domain.orders.model import Line
-from services.domain.retry import Randomness, RetryPolicy
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from typing import Any
 from services.clients.http.exchange import Clock, Exchange, Failed, NoReply, Reply, Stopwatch, Transport, path_segment
 from services.clients.inventory.models import UnbelievableReply, has_error_code, parsed
 from services.clients.payments.port import PaymentState
-from services.domain.call_attempts import (
+from services.domain.calls import (
     INVALID,
     REFUSED_US,
     REJECTED,

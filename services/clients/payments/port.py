@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Protocol
 
-from services.domain.call_attempts import Attempted
+from services.domain.calls import Attempted
 from services.domain.orders.model import Line
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from services.domain.calls import FailureClass, failure_of
 from services.domain.errors import ApiError, InvalidState
-from services.domain.failures import FailureClass, failure_of
 from services.domain.orders.events import OutgoingEvent
 from services.domain.orders.model import Order, OrderStatus, PaymentStatus
 
@@ -36,8 +36,11 @@ NEXT: dict[str, frozenset[str]] = {
 
 BEFORE_PAYMENT = frozenset({S.RECEIVED, S.RESERVING, S.PENDING_INVENTORY})
 AFTER_PAYMENT = frozenset({S.PLACED, S.CONFIRMED, S.CONFIRMATION_FAILED})
+CALLED_OFF = frozenset({S.CANCELLED, S.REJECTED})
+"""Final statuses without goods, in which all money must be refunded."""
+SOLD = frozenset({S.CONFIRMED, S.PARTIALLY_RETURNED, S.RETURNED})
 RETURNABLE = frozenset({S.CONFIRMED, S.PARTIALLY_RETURNED})
-ENDED = frozenset({S.CANCELLED, S.REJECTED, S.RETURNED})
+ENDED = CALLED_OFF | {S.RETURNED}
 
 CAPTURE_SEEN: dict[str, Any] = {"captured": True}
 """Timeline details of a transition at which the gateway reported a capture."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from services.domain.calls import Failure
 from services.domain.errors import InvalidState
-from services.domain.failures import Failure
 from services.domain.orders import events
 from services.domain.orders.changes import (
     AFTER_PAYMENT,

@@ -9,8 +9,8 @@ import math
 from datetime import datetime, timedelta
 from typing import Any
 
+from services.domain.calls import stated_code
 from services.domain.errors import ApiError, CircuitOpen, DependencyError, InventoryThrottled
-from services.domain.failures import stated_code
 from services.domain.orders import events
 from services.domain.orders.changes import Change, ReviewRequest, S, change_status, money_that_may_come
 from services.domain.orders.model import InventoryStatus, Order, PaymentStatus, ReviewReason

@@ -16,7 +16,7 @@ import orjson
 from pydantic import Field
 from starlette.responses import Response
 
-from services.domain.retry import Randomness
+from services.domain.calls import Randomness
 from services.http_server.application import Rejection, RequestBody
 
 

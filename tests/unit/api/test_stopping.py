@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.domain.call_attempts import InventoryCall
+from services.domain.calls import InventoryCall
 
 ORDERS = "/api/v1/orders"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from services.domain.calls import Failure, FailureClass
 from services.domain.errors import (
     CircuitOpen,
     InsufficientInventory,
@@ -17,7 +18,6 @@ from services.domain.errors import (
     InventoryUnavailable,
     PaymentDeclined,
 )
-from services.domain.failures import Failure, FailureClass
 from services.domain.orders import changes, ending, lifecycle
 from services.domain.orders.changes import Change, ReviewRequest, TimelineEntry
 from services.domain.orders.model import InventoryStatus, Line, Order, OrderStatus, PaymentStatus

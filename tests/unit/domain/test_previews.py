@@ -9,9 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.bulk import BulkAction
-from services.domain.bulk_preview import PATIENCE, Agreement, ComparedItem, FrozenSelection, compare, freeze, summary
 from services.domain.conservation import StockState
-from services.domain.reconciliation import NO_ANSWER, LookupResult
+from services.domain.reconciliation import (
+    NO_ANSWER,
+    PATIENCE,
+    Agreement,
+    ComparedItem,
+    FrozenSelection,
+    LookupResult,
+    compare,
+    freeze,
+    preview_summary,
+)
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOTHING = timedelta(0)
@@ -53,15 +62,15 @@ def test_exactly_what_is_refused_is_left_out_with_its_reason(items: dict[str, Co
 
 @given(st.lists(st.sampled_from(list(Agreement)), max_size=60))
 def test_the_summary_counts_every_item_once(found: list[Agreement]) -> None:
-    numbers = [int(word.strip(";,")) for word in summary(found).split() if word.strip(";,").isdigit()]
+    numbers = [int(word.strip(";,")) for word in preview_summary(found).split() if word.strip(";,").isdigit()]
     # The limit itself is named only beside what lies beyond it.
     counted = numbers[:4]
     assert sum(counted) == len(found)
-    assert ("beyond" in summary(found)) == (Agreement.LATER in found)
+    assert ("beyond" in preview_summary(found)) == (Agreement.LATER in found)
 
 
 def test_the_summary_reads_as_a_sentence() -> None:
     found = [Agreement.AGREES] * 27 + [Agreement.REFUSED] * 2 + [Agreement.UNANSWERED] + [Agreement.LATER] * 3
-    assert summary(found) == (
+    assert preview_summary(found) == (
         "agreed: 27; would be refused: 2; not answered: 1; 3 beyond the first 50 are compared when their turn comes"
     )

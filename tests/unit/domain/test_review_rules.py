@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain import resolution_reasons
+from services.domain.calls import MAX_CODE, FailureClass, failure_of, stated_code
 from services.domain.errors import (
     CircuitOpen,
     InsufficientInventory,
@@ -23,21 +23,24 @@ from services.domain.errors import (
     ReservationFailed,
     ValidationFailed,
 )
-from services.domain.failures import MAX_CODE, FailureClass, failure_of, stated_code
-from services.domain.orders.model import Line, Order, OrderStatus, ReviewReason
-from services.domain.orders.value import order_value
-from services.domain.past_resolutions import (
+from services.domain.orders.model import Line, Order, OrderStatus, ReviewReason, order_value
+from services.domain.reviews import (
     BY_ITSELF,
+    REASONS,
+    UNDO_FOR,
     PastResolution,
     ReleaseActionKind,
+    ResolutionReason,
+    ReviewAction,
+    allowed_actions,
+    called_by,
+    check_reason,
     outcome_of,
     summarise,
 )
-from services.domain.past_resolutions import (
+from services.domain.reviews import (
     ResolutionOutcome as Outcome,
 )
-from services.domain.resolution_reasons import REASONS, ResolutionReason
-from services.domain.reviews import ReviewAction, allowed_actions, called_by
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 A, R, S = ReviewAction, ReviewReason, OrderStatus
@@ -150,25 +153,25 @@ def test_an_amount_has_the_decimals_of_its_currency(total: Any, currency: str | 
 def test_an_important_action_needs_a_note_or_a_sufficient_reason(case_reason: str, action: ReviewAction) -> None:
     for reason in (None, ResolutionReason.OTHER):
         with pytest.raises(ValidationFailed) as caught:
-            resolution_reasons.check(case_reason, action, reason, "  ")
+            check_reason(case_reason, action, reason, "  ")
         (problem,) = caught.value.details["problems"]
         assert (problem["field"], problem["value"]) == ("note", "  ")
         assert "1 character or more" in problem["allowed"]
-        resolution_reasons.check(case_reason, action, reason, "seen")
-    resolution_reasons.check(case_reason, action, REASONS[action][0], "")
+        check_reason(case_reason, action, reason, "seen")
+    check_reason(case_reason, action, REASONS[action][0], "")
 
 
 @pytest.mark.parametrize("action", [A.RETRY_RESERVATION, A.RECONFIRM])
 def test_trying_again_needs_no_explanation_and_takes_no_reason(action: ReviewAction) -> None:
-    resolution_reasons.check(R.PENDING_INVENTORY, action, None, "")
+    check_reason(R.PENDING_INVENTORY, action, None, "")
     with pytest.raises(ValidationFailed) as caught:
-        resolution_reasons.check(R.PENDING_INVENTORY, action, "OTHER", "x")
+        check_reason(R.PENDING_INVENTORY, action, "OTHER", "x")
     assert caught.value.details["problems"][0]["field"] == "resolutionReason"
 
 
 def test_a_reason_of_another_action_is_refused_with_those_that_fit() -> None:
     with pytest.raises(ValidationFailed) as caught:
-        resolution_reasons.check(R.RELEASE_FAILED, A.MARK_RELEASED, "OUT_OF_STOCK", "x")
+        check_reason(R.RELEASE_FAILED, A.MARK_RELEASED, "OUT_OF_STOCK", "x")
     (problem,) = caught.value.details["problems"]
     assert problem == {
         "field": "resolutionReason",
@@ -178,7 +181,7 @@ def test_a_reason_of_another_action_is_refused_with_those_that_fit() -> None:
 
 
 def test_actions_that_need_a_reason_are_delayed_for_an_undo() -> None:
-    assert set(resolution_reasons.UNDO_FOR) == set(REASONS) == {A.CANCEL_ORDER, A.APPROVE, A.MARK_RELEASED}
+    assert set(UNDO_FOR) == set(REASONS) == {A.CANCEL_ORDER, A.APPROVE, A.MARK_RELEASED}
 
 
 # ------------------------------------------------------------------ cause memory

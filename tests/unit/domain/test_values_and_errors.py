@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from services.domain import call_attempts, errors
+from services.domain import calls, errors
 from services.domain.errors import ApiError
 from services.domain.orders.model import (
     CustomerPriority,
@@ -37,8 +37,8 @@ def test_the_words_are_those_of_the_contract_and_our_own_reason_for_what_does_no
 
 
 def test_inventory_calls_and_outcomes_are_those_of_the_metrics():
-    assert call_attempts.INVENTORY_CALLS == ("check_availability", "reserve", "release")
-    assert call_attempts.OUTCOMES == (
+    assert calls.INVENTORY_CALLS == ("check_availability", "reserve", "release")
+    assert calls.OUTCOMES == (
         "success",
         "rejected",
         "timeout",

@@ -14,13 +14,13 @@ from services.bulk.runner import LEASE as OPERATION_LEASE
 from services.clients.http.exchange import MAX_RETRY_AFTER_SECONDS
 from services.domain.commands import CommandState
 from services.domain.errors import ClaimedByOther
-from services.orders.context import OrdersContext
 from services.orders.fulfilment import OrderFulfilment
 from services.orders.inventory_events import InventoryEvents
 from services.orders.placement import OrderPlacement, PlaceOrder
 from services.orders.sweeper import OrderSweeper
 from services.releases.jobs import ReleaseJobs
 from services.runtime.clock_skew import SLACK, ClockSkewRepair
+from services.unit_of_work import OrdersContext
 from state import bulk_jobs, leases, notifications, outbox
 from state.commands import Command
 from state.tables import commands, orders, releases

@@ -17,14 +17,13 @@ from sqlalchemy import select, update
 from services.base.settings import Settings
 from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.resilient import ResilientInventory
-from services.domain.call_attempts import InventoryCall
-from services.domain.retry import RetryPolicy
+from services.domain.calls import InventoryCall, RetryPolicy
 from services.orders import sweeper as sweeping
-from services.orders.context import OrdersContext
 from services.orders.fulfilment import OrderFulfilment
 from services.orders.sweeper import OrderSweeper
 from services.releases import jobs as release_jobs
 from services.releases.jobs import ReleaseJobs
+from services.unit_of_work import OrdersContext
 from state import releases
 from state.tables import orders
 from state.tables import releases as jobs

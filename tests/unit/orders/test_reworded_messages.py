@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from services.domain.calls import FailureClass
 from services.domain.errors import ApiError
-from services.domain.failures import FailureClass
 from state import bulk_jobs, commands, release_actions, releases, review_queue
 from state.review_queue import CaseFilter
 from tests.support.bulk_jobs import begin, failed_release, run

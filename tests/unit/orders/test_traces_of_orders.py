@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from services.base.context import continuing, current_traceparent
-from services.domain.call_attempts import SHORT_CIRCUITED, SUCCESS, Attempt, InventoryCall
+from services.domain.calls import SHORT_CIRCUITED, SUCCESS, Attempt, InventoryCall
 from services.domain.orders.model import Order
 from services.orders.placement import PlaceOrder
 from services.runtime.clients import AttemptObserver

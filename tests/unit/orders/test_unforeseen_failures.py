@@ -7,10 +7,11 @@ from datetime import timedelta
 import pytest
 
 from services.domain.orders import failed_steps
+from services.domain.orders.changes import CALLED_OFF
 from services.domain.orders.model import OrderStatus
-from services.domain.reviews import STEPPING, WITHOUT_GOODS, allowed_actions
-from services.orders.context import note_failure
+from services.domain.reviews import STEPPING, allowed_actions
 from services.orders.sweeper import BATCH_SIZE
+from services.unit_of_work import note_failure
 from state import conservation
 from tests.support.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault
 
@@ -243,7 +244,7 @@ async def test_without_a_database_the_failure_is_the_one_of_the_step(shop):
 @pytest.mark.parametrize("status", list(OrderStatus))
 def test_a_failed_step_can_be_tried_again_and_cancelled_as_long_as_there_is_one(status):
     actions = allowed_actions(STEP_FAILED, status)
-    assert ("RETRY_STEP" in actions) == (status in STEPPING | WITHOUT_GOODS)
+    assert ("RETRY_STEP" in actions) == (status in STEPPING | CALLED_OFF)
     assert ("CANCEL_ORDER" in actions) == (status in STEPPING)
 
 
