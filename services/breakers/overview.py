@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from services.domain.external import time_or_none
+from state.breakers import BreakerTransition
 
 CLOSED, HALF_OPEN, OPEN, FORCED_OPEN, FORCED_CLOSED = "closed", "half_open", "open", "forced_open", "forced_closed"
 SEVERITY = (CLOSED, FORCED_CLOSED, HALF_OPEN, OPEN, FORCED_OPEN)
@@ -101,21 +102,6 @@ class Band:
     end: datetime
 
 
-class Transition(Protocol):
-    """A change of the state of one breaker of one replica."""
-
-    @property
-    def replica(self) -> str: ...
-    @property
-    def breaker(self) -> str: ...
-    @property
-    def from_state(self) -> str: ...
-    @property
-    def to_state(self) -> str: ...
-    @property
-    def at(self) -> datetime: ...
-
-
 def severity(state: str) -> int:
     """Rank of a state; an unknown state counts as open."""
     return SEVERITY.index(state) if state in SEVERITY else SEVERITY.index(OPEN)
@@ -170,7 +156,7 @@ def by_name(reported: Iterable[ReplicaBreaker]) -> tuple[Breaker, ...]:
 
 
 def bands(
-    transitions: Iterable[Transition],
+    transitions: Iterable[BreakerTransition],
     present: Iterable[tuple[ReplicaBreaker, datetime, datetime]],
     start: datetime,
 ) -> list[Band]:
@@ -179,7 +165,7 @@ def bands(
     ``present`` holds each reported breaker with the start and the end of the time in which its replica is known. The
     bands of a breaker that is no longer reported end at its last transition.
     """
-    marks: dict[tuple[str, str], list[Transition]] = {}
+    marks: dict[tuple[str, str], list[BreakerTransition]] = {}
     for transition in sorted(transitions, key=lambda t: t.at):
         marks.setdefault((transition.replica, transition.breaker), []).append(transition)
     known = {(breaker.replica, breaker.name): (breaker.state, since, until) for breaker, since, until in present}
@@ -190,7 +176,10 @@ def bands(
 
 
 def _bands_of_one(
-    key: tuple[str, str], marks: Sequence[Transition], present: tuple[str, datetime, datetime] | None, start: datetime
+    key: tuple[str, str],
+    marks: Sequence[BreakerTransition],
+    present: tuple[str, datetime, datetime] | None,
+    start: datetime,
 ) -> list[Band]:
     state = marks[0].from_state if marks else present[0] if present else CLOSED
     ends = [(mark.at, mark.to_state) for mark in marks]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import ClassVar
 
 from sqlalchemy import Connection
 
@@ -40,24 +41,36 @@ CHANGED = (NotFound, ReleaseConflict, ReviewConflict, InvalidState, ClaimedByOth
 """Errors that show that the item has changed since the actor saw it. The item is skipped."""
 
 
-class ItemAction(Protocol):
+CountFailures = Callable[..., int]
+"""Counts failures with some causes after a time that are not items of a job, up to a limit."""
+
+
+class ItemAction(ABC):
     """The action of a bulk job on one item."""
+
+    count_failures: ClassVar[CountFailures]
 
     def guarded_by(self, job: BulkJob) -> str | None:
         """The inventory call whose circuit breaker limits this job; None for an action without an inventory call."""
+        return None
 
+    @abstractmethod
     async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
         """Act on one item; a repetition has no second effect. Returns state ASKED when nothing was tried."""
 
     def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
         """Results of accepted items that have ended, by item id."""
+        return {}
 
     def new_failures(self, connection: Connection, job: BulkJob, since: datetime) -> int:
         """Number of failures after ``since`` that have the same causes and are not items of this job."""
+        return self.count_failures(connection, job.causes, since, outside_job=job.job_id, limit=MAX_COUNTED)
 
 
-class RetryRelease:
+class RetryRelease(ItemAction):
     """Make one release attempt per release job."""
+
+    count_failures = staticmethod(releases.count_failed_since)
 
     def __init__(self, jobs: ReleaseJobs) -> None:
         self._jobs = jobs
@@ -85,21 +98,14 @@ class RetryRelease:
             return ItemResult(BulkItemState.CONFIRMED)
         return ItemResult(_unconfirmed(failure), release.last_error)
 
-    def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
-        return {}
 
-    def new_failures(self, connection: Connection, job: BulkJob, since: datetime) -> int:
-        return _release_failures(connection, job, since)
-
-
-class MarkReleasedByProof:
+class MarkReleasedByProof(ItemAction):
     """Mark failed release jobs as released, after a lookup of the inventory status."""
+
+    count_failures = staticmethod(releases.count_failed_since)
 
     def __init__(self, proofs: ReleaseByProof) -> None:
         self._proofs = proofs
-
-    def guarded_by(self, job: BulkJob) -> str | None:
-        return None
 
     async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
         command = MarkReleased(item.item_id, item.version, job.reason or "", job.actor, item.action_id, in_bulk=True)
@@ -113,15 +119,11 @@ class MarkReleasedByProof:
             return ItemResult(BulkItemState.CONFIRMED, "The Inventory Service holds nothing for it.")
         return ItemResult(BulkItemState.RECORDED, "On the proof alone: the Inventory Service could not be asked.")
 
-    def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
-        return {}
 
-    def new_failures(self, connection: Connection, job: BulkJob, since: datetime) -> int:
-        return _release_failures(connection, job, since)
-
-
-class ResolveCase:
+class ResolveCase(ItemAction):
     """Resolve review cases with one action."""
+
+    count_failures = staticmethod(reviews.count_opened_since)
 
     def __init__(self, resolution: ReviewResolution) -> None:
         self._resolution = resolution
@@ -157,9 +159,6 @@ class ResolveCase:
         }
         return {item_id: end for item_id, end in ends.items() if end is not None}
 
-    def new_failures(self, connection: Connection, job: BulkJob, since: datetime) -> int:
-        return reviews.count_opened_since(connection, job.causes, since, outside_job=job.job_id, limit=MAX_COUNTED)
-
 
 def _after(item: BulkItem, case: Review) -> ItemResult:
     if case.state != ReviewState.OPEN:
@@ -180,21 +179,13 @@ _WITHOUT_EFFECT = {
 }
 
 
-class _DeadLetterAction:
-    """Base of both actions on dead letters."""
+class _DeadLetterAction(ItemAction):
+    """Base of both actions on dead letters. An event handler makes no inventory call."""
+
+    count_failures = staticmethod(dead_letters.count_opened_since)
 
     def __init__(self, dead_letters: DeadLetters) -> None:
         self._dead_letters = dead_letters
-
-    def guarded_by(self, job: BulkJob) -> str | None:
-        """Return None: an event handler makes no inventory call."""
-        return None
-
-    def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
-        return {}
-
-    def new_failures(self, connection: Connection, job: BulkJob, since: datetime) -> int:
-        return dead_letters.count_opened_since(connection, job.causes, since, outside_job=job.job_id, limit=MAX_COUNTED)
 
 
 class ReplayEvent(_DeadLetterAction):
@@ -254,7 +245,3 @@ def _unconfirmed(error: ApiError | None) -> BulkItemState:
     """The state of an unsuccessful item: UNANSWERED when no answer came, since the action may have taken effect."""
     is_unanswered = isinstance(error, DependencyError) and error.is_unanswered
     return BulkItemState.UNANSWERED if is_unanswered else BulkItemState.FAILED
-
-
-def _release_failures(connection: Connection, job: BulkJob, since: datetime) -> int:
-    return releases.count_failed_since(connection, job.causes, since, outside_job=job.job_id, limit=MAX_COUNTED)

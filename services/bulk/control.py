@@ -44,7 +44,16 @@ class BulkControl:
             if control not in CONTROLS.get(before.state, ()):
                 raise _refused(before.state, job_id, control)
             self._apply(connection, before, ControlAction(control))
-            audit.add(connection, self._entry(before, ControlAction(control), actor, action_id))
+            entry = AuditEntry(
+                self._context.clock(),
+                actor,
+                f"OPERATION_{control.upper()}",
+                f"operation:{job_id}",
+                before={"state": before.state, "note": before.note},
+                after={"state": _BECOMES[ControlAction(control)]},
+                action_id=action_id,
+            )
+            audit.add(connection, entry)
             return bulk_jobs.get(connection, job_id) or before
 
         return await self._context.database.write(transaction)
@@ -61,17 +70,6 @@ class BulkControl:
             raise _refused(now.state, before.job_id, control)
         if control == ControlAction.CANCEL:
             bulk_jobs.withdraw(connection, before.job_id, BulkItemState.NOT_SENT, at)
-
-    def _entry(self, before: BulkJob, control: ControlAction, actor: str, action_id: str) -> AuditEntry:
-        return AuditEntry(
-            at=self._context.clock(),
-            actor=actor,
-            action=f"OPERATION_{control.upper()}",
-            target=f"operation:{before.job_id}",
-            before={"state": before.state, "note": before.note},
-            after={"state": _BECOMES[control]},
-            action_id=action_id,
-        )
 
 
 def _refused(state: str, job_id: str, control: str) -> InvalidState:

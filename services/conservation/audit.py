@@ -81,7 +81,7 @@ class ConservationAudit:
             return now - self._rested <= at <= now + SLACK
 
         grown, asked = await self._context.database.read(lambda c: _to_ask(c, moving))
-        answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
+        answers = await self._answers(asked)
         reached = _answered(grown, asked, answers)
         if asked or reached:
             await self._context.database.write(lambda c: self._note(c, asked, answers, reached))
@@ -90,11 +90,13 @@ class ConservationAudit:
     async def compare(self, order_ids: Sequence[str]) -> None:
         """Compare these orders at once, and store their differences."""
         for start in range(0, len(order_ids), MAX_ORDERS_PER_ROUND):
-            some = order_ids[start : start + MAX_ORDERS_PER_ROUND]
-            found = await self._context.database.read(lambda c, some=some: orders.get_many(c, some))  # type: ignore[misc]
-            asked = {order.order_id: order for order in found}
-            answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
-            await self._context.database.write(lambda c, a=asked, b=answers: self._note(c, a, b, []))  # type: ignore[misc]
+            await self._compare(order_ids[start : start + MAX_ORDERS_PER_ROUND])
+
+    async def _compare(self, order_ids: Sequence[str]) -> None:
+        found = await self._context.database.read(lambda c: orders.get_many(c, order_ids))
+        asked = {order.order_id: order for order in found}
+        answers = await self._answers(asked)
+        await self._context.database.write(lambda c: self._note(c, asked, answers, []))
 
     async def compensate(
         self, order_id: str, kind: str, *, actor: str, reason: str, action_id: str | None = None
@@ -113,7 +115,19 @@ class ConservationAudit:
             if not conservation.begin_compensation(connection, order_id, kind, by=actor):
                 raise InvalidState(f"This difference is {known.state}.", {"orderId": order_id, "kind": kind})
             at = self._context.clock()
-            audit.add(connection, self._entry(order, known, actor, reason, action_id))
+            audited = AuditEntry(
+                at,
+                actor,
+                "COMPENSATE",
+                f"difference:{order_id}/{kind}",
+                order_id,
+                reason,
+                before={"state": known.state, "detail": known.detail},
+                after={"state": conservation.COMPENSATING},
+                result="started",
+                action_id=action_id,
+            )
+            audit.add(connection, audited)
             entry = action_entry(at, f"Compensate {kind}", actor, reason)
             return Change({}, (entry,)).then(rules.compensate(order, kind, at))
 
@@ -122,6 +136,9 @@ class ConservationAudit:
         if known is None:
             raise NotFound("difference", f"{order_id}/{kind}")
         return known
+
+    async def _answers(self, asked: dict[str, Order]) -> dict[str, Answer]:
+        return dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
 
     async def _ask(self, order: Order) -> Answer:
         try:
@@ -157,22 +174,6 @@ class ConservationAudit:
         if reached:
             known, compared = conservation.progress(connection)
             conservation.advance(connection, max(known, *reached), compared + len(reached))
-
-    def _entry(
-        self, order: Order, known: KnownDifference, actor: str, reason: str, action_id: str | None
-    ) -> AuditEntry:
-        return AuditEntry(
-            at=self._context.clock(),
-            actor=actor,
-            action="COMPENSATE",
-            target=f"difference:{known.order_id}/{known.kind}",
-            order_id=order.order_id,
-            reason=reason,
-            before={"state": known.state, "detail": known.detail},
-            after={"state": conservation.COMPENSATING},
-            result="started",
-            action_id=action_id,
-        )
 
 
 def _to_ask(

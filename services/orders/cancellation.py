@@ -39,7 +39,10 @@ class OrderCancellation:
             at = self._context.clock()
             change = ending.cancel(order, reason, at)
             if by_person:
-                _audit_cancel(connection, order, change, actor, reason, self._context)
+                changed = [name for name in ("status", "inventory_status", "payment_status") if name in change.values]
+                before: dict[str, Any] = {name: getattr(order, name) for name in changed}
+                after: dict[str, Any] = {name: change.values[name] for name in changed}
+                _audit(connection, order, at, actor, "CANCEL_ORDER", reason, before, after)
             entry = action_entry(at, "Cancel order", actor, reason)
             return Change({}, (entry,)).then(change)
 
@@ -70,6 +73,7 @@ class OrderReturns:
         """
         return_id = id_key(command.return_id or self._context.new_id())
         lines = aggregated(command.lines)
+        items = [line.wire() for line in lines]
         digest = _digest(command.order_id, lines)
 
         def decide(connection: Connection, order: Order) -> Change | None:
@@ -98,13 +102,15 @@ class OrderReturns:
                 return_id,
                 order.order_id,
                 request_hash=digest,
-                items=[line.wire() for line in lines],
+                items=items,
                 reason=command.reason,
                 restockable=command.restockable,
                 at=at,
             )
             if by_person:
-                audit.add(connection, _audited_return(order, change, lines, command.reason, actor, return_id, at))
+                after = {"status": change.values.get("status", order.status), "returnId": return_id, "items": items}
+                before = {"status": order.status}
+                _audit(connection, order, at, actor, "RETURN_ITEMS", command.reason, before, after)
             return Change({}, (action_entry(at, "Return items", actor, command.reason),)).then(change)
 
         try:
@@ -119,44 +125,18 @@ def _is_cancelling(order: Order) -> bool:
     return order.status == OrderStatus.PAYING and order.cancel_reason is not None
 
 
-def _audit_cancel(
-    connection: Connection, order: Order, change: Change, actor: str, reason: str, context: OrdersContext
+def _audit(
+    connection: Connection,
+    order: Order,
+    at: datetime,
+    actor: str,
+    action: str,
+    reason: str,
+    before: dict[str, Any],
+    after: dict[str, Any],
 ) -> None:
-    changed = [name for name in ("status", "inventory_status", "payment_status") if name in change.values]
-    before: dict[str, Any] = {name: getattr(order, name) for name in changed}
-    after: dict[str, Any] = {name: change.values[name] for name in changed}
-    audit.add(
-        connection,
-        AuditEntry(
-            at=context.clock(),
-            actor=actor,
-            action="CANCEL_ORDER",
-            target=f"order:{order.order_id}",
-            order_id=order.order_id,
-            reason=reason,
-            before=before,
-            after=after,
-        ),
-    )
-
-
-def _audited_return(
-    order: Order, change: Change, lines: tuple[Line, ...], reason: str, actor: str, return_id: str, at: datetime
-) -> AuditEntry:
-    return AuditEntry(
-        at=at,
-        actor=actor,
-        action="RETURN_ITEMS",
-        target=f"order:{order.order_id}",
-        order_id=order.order_id,
-        reason=reason,
-        before={"status": order.status},
-        after={
-            "status": change.values.get("status", order.status),
-            "returnId": return_id,
-            "items": [line.wire() for line in lines],
-        },
-    )
+    target = f"order:{order.order_id}"
+    audit.add(connection, AuditEntry(at, actor, action, target, order.order_id, reason, before, after))
 
 
 def _digest(order_id: str, lines: tuple[Line, ...]) -> str:

@@ -63,7 +63,7 @@ class InventoryEvents:
         order = _order_of(connection, event.data["orderId"])
         if order is None:
             raise UnknownOrder(f"order {event.data['orderId']} is not known")
-        change = _ORDER_DECISIONS[event.type](order, event, at)
+        change = _ORDER_DECISIONS[event.type](order, event, at) if _is_awaited(order, event) else None
         # Decided before the inbox is checked, so that the inbox row stores the outcome without another write.
         outcome = HANDLED if change else IGNORED
         if not _remember(connection, event, order.order_id, at, outcome):
@@ -117,15 +117,11 @@ def _shown(data: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name in _KNOWN_FIELDS}
 
 
-def _confirmed(order: Order, event: IncomingEvent, at: datetime) -> Change | None:
-    if not _is_awaited(order, event):
-        return None
+def _confirmed(order: Order, event: IncomingEvent, at: datetime) -> Change:
     return lifecycle.confirm(order, event.occurred_at or at, at)
 
 
-def _confirmation_failed(order: Order, event: IncomingEvent, at: datetime) -> Change | None:
-    if not _is_awaited(order, event):
-        return None
+def _confirmation_failed(order: Order, event: IncomingEvent, at: datetime) -> Change:
     return lifecycle.fail_confirmation(order, event.data["reason"], at)
 
 
@@ -134,7 +130,7 @@ def _is_awaited(order: Order, event: IncomingEvent) -> bool:
     return order.status == OrderStatus.PLACED and held is not None and is_same_id(event.data["reservationId"], held)
 
 
-_ORDER_DECISIONS: dict[str, Callable[[Order, IncomingEvent, datetime], Change | None]] = {
+_ORDER_DECISIONS: dict[str, Callable[[Order, IncomingEvent, datetime], Change]] = {
     events.CONFIRMED: _confirmed,
     events.CONFIRMATION_FAILED: _confirmation_failed,
 }

@@ -121,25 +121,26 @@ def _rows(**rules: bool) -> Callable[[Bounds], Bounds]:
 
 def _for_any_reservation(patch: pytest.MonkeyPatch) -> None:
     """Events count for the order whatever reservation they name."""
-    for kind, decide in inventory_events._ORDER_DECISIONS.items():
-        patch.setitem(inventory_events._ORDER_DECISIONS, kind, _believing_the_reservation(decide))
+    real = inventory_events._is_awaited
 
+    def is_awaited(order: Order, event: IncomingEvent) -> bool:
+        return real(order, replace(event, data=event.data | {"reservationId": order.reservation_id}))
 
-def _believing_the_reservation(decide: Callable[..., Change | None]) -> Callable[..., Change | None]:
-    def decision(order: Order, event: IncomingEvent, at: datetime) -> Change | None:
-        return decide(order, replace(event, data=event.data | {"reservationId": order.reservation_id}), at)
-
-    return decision
+    patch.setattr(inventory_events, "_is_awaited", is_awaited)
 
 
 def _in_any_status(patch: pytest.MonkeyPatch) -> None:
     """Events are applied wherever the order stands."""
+    real = inventory_events._is_awaited
+    patch.setattr(
+        inventory_events, "_is_awaited", lambda order, event: real(replace(order, status=OrderStatus.PLACED), event)
+    )
     for kind, decide in inventory_events._ORDER_DECISIONS.items():
         patch.setitem(inventory_events._ORDER_DECISIONS, kind, _believing_the_status(decide))
 
 
-def _believing_the_status(decide: Callable[..., Change | None]) -> Callable[..., Change | None]:
-    def decision(order: Order, event: IncomingEvent, at: datetime) -> Change | None:
+def _believing_the_status(decide: Callable[..., Change]) -> Callable[..., Change]:
+    def decision(order: Order, event: IncomingEvent, at: datetime) -> Change:
         return decide(replace(order, status=OrderStatus.PLACED), event, at)
 
     return decision

@@ -41,30 +41,19 @@ def timestamp(at: datetime) -> str:
 
 def order_created(order: Order, reservation_id: str, at: datetime) -> OutgoingEvent:
     """Return the event by which the Inventory Service validates the reservation. Source: requirements 3.2."""
-    data = _about(order, ORDER_CREATED, order.lines)
-    data["reservationId"] = reservation_id
-    data["timestamp"] = timestamp(at)
-    return OutgoingEvent(ORDER_CREATED, order.order_id, data)
+    return _about(order, ORDER_CREATED, order.lines, at, reservationId=reservation_id)
 
 
 def order_cancelled(order: Order, reason: str, at: datetime) -> OutgoingEvent:
     """Return the event by which the Inventory Service releases the reservation or restocks deducted stock."""
-    data = _about(order, ORDER_CANCELLED, order.lines)
-    data["reason"] = reason
-    data["timestamp"] = timestamp(at)
-    return OutgoingEvent(ORDER_CANCELLED, order.order_id, data)
+    return _about(order, ORDER_CANCELLED, order.lines, at, reason=reason)
 
 
 def order_returned(
     order: Order, return_id: str, lines: tuple[Line, ...], reason: str, restockable: bool, at: datetime
 ) -> OutgoingEvent:
     """Return the event by which the Inventory Service restocks returned items, once per returnId."""
-    data = _about(order, ORDER_RETURNED, lines)
-    data["returnId"] = return_id
-    data["reason"] = reason
-    data["restockable"] = restockable
-    data["timestamp"] = timestamp(at)
-    return OutgoingEvent(ORDER_RETURNED, order.order_id, data)
+    return _about(order, ORDER_RETURNED, lines, at, returnId=return_id, reason=reason, restockable=restockable)
 
 
 def confirm_requested(order_id: str, reservation_id: str) -> OutgoingEvent:
@@ -72,10 +61,13 @@ def confirm_requested(order_id: str, reservation_id: str) -> OutgoingEvent:
     return OutgoingEvent(CONFIRM_REQUESTED, order_id, {"orderId": order_id, "reservationId": reservation_id})
 
 
-def _about(order: Order, event_type: str, lines: tuple[Line, ...]) -> dict[str, Any]:
-    return {
+def _about(order: Order, event_type: str, lines: tuple[Line, ...], at: datetime, **facts: Any) -> OutgoingEvent:
+    data = {
         "eventType": event_type,
         "orderId": order.order_id,
         "userId": order.user_id,
         "items": [line.wire() for line in lines],
+        **facts,
+        "timestamp": timestamp(at),
     }
+    return OutgoingEvent(event_type, order.order_id, data)
