@@ -16,7 +16,7 @@ from services.orders.cancellation import OrderCancellation, OrderReturns
 from services.orders.placement import OrderPlacement
 from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import ReleaseByProof
-from services.reviews.claims import ReviewClaims
+from services.reviews.cases import ReviewClaims
 from services.reviews.comparison import Reconciliation
 from services.reviews.resolution import ReviewResolution
 

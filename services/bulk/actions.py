@@ -29,7 +29,7 @@ from services.domain.reviews import ReviewState, called_by
 from services.messaging.dead_letters import DeadLetterChanged, DeadLetters, ReplayFailed
 from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import MarkReleased, ReleaseByProof
-from services.reviews.records import ResolveReview
+from services.reviews.cases import ResolveReview
 from services.reviews.resolution import ReviewResolution
 from state import dead_letters, orders, releases, reviews
 from state.bulk_jobs import BulkItem, BulkJob

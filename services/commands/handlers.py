@@ -22,8 +22,8 @@ from services.domain.roles import ADMIN
 from services.messaging.undeliverable import KIND
 from services.orders.cancellation import ReturnItems
 from services.releases.mark_released import MarkReleased
+from services.reviews.cases import ResolveReview
 from services.reviews.comparison import in_words, many_in_words
-from services.reviews.records import ResolveReview
 from services.unit_of_work import SYSTEM
 from services.use_cases import Drills, UseCases
 from state.commands import Command

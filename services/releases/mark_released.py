@@ -17,12 +17,13 @@ from services.domain.orders import ending
 from services.domain.orders.changes import Change
 from services.domain.orders.model import InventoryStatus, Order, ReleaseState, ReviewReason
 from services.domain.reconciliation import why_not_mark
-from services.domain.reviews import ReleaseActionKind, ResolutionOutcome, ReviewAction, ReviewState
+from services.domain.reviews import ReviewAction, ReviewState
 from services.releases.jobs import audit_release, changed_since, refuse_changed
-from services.reviews.claims import claimed_by_other
+from services.reviews.cases import claimed_by_other
 from services.reviews.comparison import Reconciliation
+from services.reviews.resolution import end_as_marked
 from services.unit_of_work import OrdersContext, action_entry
-from state import audit, release_actions, releases, reviews
+from state import audit, releases, reviews
 from state.releases import Release
 
 SOLD = frozenset({InventoryStatus.INVENTORY_CONFIRMED, InventoryStatus.RESTOCK_REQUESTED})
@@ -92,19 +93,8 @@ class ReleaseByProof:
             raise NotFound("release", command.order_id)
         _refuse_unfit(job, order, command.version)
         at = self._context.clock()
-        if not releases.settle(connection, job, at, state=ReleaseState.DONE, next_attempt_at=None):
+        if not end_as_marked(connection, job, at, command.actor, command.proof, in_bulk=command.in_bulk):
             raise changed_since(job)
-        kind = ReleaseActionKind.BULK_MARKED if command.in_bulk else ReleaseActionKind.MARKED
-        release_actions.add(
-            connection,
-            job.order_id,
-            job.cause,
-            kind,
-            command.actor,
-            at,
-            why=command.proof,
-            outcome=ResolutionOutcome.LASTED,
-        )
         _close_case(connection, order, command, at)
         audit.add(
             connection,
@@ -128,12 +118,11 @@ def _close_case(connection: Connection, order: Order, command: MarkReleased, at:
         if case.reason == ReviewReason.RELEASE_FAILED and case.state == ReviewState.OPEN:
             if not command.by_admin and (claimed := claimed_by_other(case, command.actor, at)):
                 raise claimed
-            resolution = ReviewAction.MARK_RELEASED
             reviews.resolve(
                 connection,
                 case,
                 by=command.actor,
-                resolution=resolution,
+                resolution=ReviewAction.MARK_RELEASED,
                 note=command.proof,
                 at=at,
                 ignore_claim=command.by_admin,

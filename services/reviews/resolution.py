@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -31,11 +31,19 @@ from services.domain.reviews import (
     is_about_a_difference,
 )
 from services.orders.fulfilment import OrderFulfilment
-from services.reviews.claims import LEASE, claimed_by_other
+from services.reviews.cases import (
+    LEASE,
+    ResolveReview,
+    audit_entry,
+    claimed_by_other,
+    conflict,
+    stored_case,
+    was_done_before,
+)
 from services.reviews.comparison import Reconciliation
-from services.reviews.records import ResolveReview, audit_entry, conflict, stored_case, was_done_before
 from services.unit_of_work import OrdersContext, UnitOfWork, action_entry, after_calls, call_entries, counted
 from state import audit, conservation, history, incident_impacts, orders, release_actions, releases, reviews
+from state.releases import Release
 from state.reviews import Review
 
 
@@ -187,20 +195,8 @@ class ReviewResolution:
             job = releases.get(connection, order.order_id)
             # A job that was started again has another reservation to release, which the person has not seen.
             if job is not None and job.state == ReleaseState.FAILED:
-                at = self._context.clock()
-                releases.settle(connection, job, at, state=ReleaseState.DONE, next_attempt_at=None)
                 why = command.note or command.reason
-                kind = ReleaseActionKind.BULK_MARKED if command.in_bulk else ReleaseActionKind.MARKED
-                release_actions.add(
-                    connection,
-                    job.order_id,
-                    job.cause,
-                    kind,
-                    command.actor,
-                    at,
-                    why=why,
-                    outcome=ResolutionOutcome.LASTED,
-                )
+                end_as_marked(connection, job, self._context.clock(), command.actor, why, in_bulk=command.in_bulk)
 
         await self._resolve_with(command, order, review, change, settle_job)
 
@@ -328,3 +324,15 @@ class ReviewResolution:
         self, connection: Connection, command: ResolveReview, review: Review, before: Order, after: Order, result: str
     ) -> None:
         audit.add(connection, audit_entry(command, review, before, after, result, self._context.clock()))
+
+
+def end_as_marked(
+    connection: Connection, job: Release, at: datetime, actor: str, why: str | None, *, in_bulk: bool
+) -> bool:
+    """End a release job that a person marked as released; returns False when the job has changed since it was read."""
+    if not releases.settle(connection, job, at, state=ReleaseState.DONE, next_attempt_at=None):
+        return False
+    kind = ReleaseActionKind.BULK_MARKED if in_bulk else ReleaseActionKind.MARKED
+    lasted = ResolutionOutcome.LASTED
+    release_actions.add(connection, job.order_id, job.cause, kind, actor, at, why=why, outcome=lasted)
+    return True

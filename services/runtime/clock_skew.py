@@ -16,7 +16,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, select, text, u
 
 from services.commands.queue import CLAIM as COMMAND_CLAIM
 from services.domain.orders.failed_steps import LONGEST_DELAY as LONGEST_STEP_DELAY
-from services.reviews.claims import LEASE as CASE_CLAIM
+from services.reviews.cases import LEASE as CASE_CLAIM
 from services.unit_of_work import OrdersContext
 from state import leases, notifications, outbox, tables
 from state.engine.transactions import apart

@@ -30,7 +30,7 @@ from services.orders.sweeper import BATCH_SIZE, OrderSweeper
 from services.releases.jobs import BATCH_SIZE as RELEASES_BATCH_SIZE
 from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import ReleaseByProof
-from services.reviews.claims import ReviewClaims
+from services.reviews.cases import ReviewClaims
 from services.reviews.comparison import Reconciliation
 from services.reviews.resolution import ReviewResolution
 from services.runtime.clients import Clients

@@ -22,7 +22,7 @@ from services.domain.orders import events, lifecycle
 from services.domain.orders.changes import ENDED
 from services.domain.orders.model import CustomerPriority, Order, OrderStatus, PaymentStatus, ReleaseState, ReviewReason
 from services.domain.reviews import ReviewAction, allowed_actions
-from services.reviews.records import ResolveReview
+from services.reviews.cases import ResolveReview
 from tests.model import neighbours
 from tests.model.neighbours import DEDUCTED, HELD, Shop, StockRules, Till
 from tests.model.rows import LATER, SOON, Case, Message, RowRules, Rows, Tables, new_order

@@ -42,9 +42,8 @@ from services.orders.placement import OrderPlacement, PlaceOrder
 from services.orders.sweeper import OrderSweeper
 from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import ReleaseByProof
-from services.reviews.claims import ReviewClaims
+from services.reviews.cases import ResolveReview, ReviewClaims
 from services.reviews.comparison import Reconciliation
-from services.reviews.records import ResolveReview
 from services.reviews.resolution import ReviewResolution
 from services.unit_of_work import OrdersContext, Recorded
 from services.use_cases import UseCases

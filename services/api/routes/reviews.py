@@ -19,7 +19,7 @@ from services.domain.external import INT32, CanonicalIdentifier, Identifier
 from services.domain.orders.model import ReviewReason
 from services.domain.reviews import ResolutionReason, ReviewAction, allowed_actions
 from services.domain.roles import ADMIN
-from services.reviews.records import ResolveReview
+from services.reviews.cases import ResolveReview
 from state import orders, reviews
 from state.reviews import Review
 
