@@ -13,13 +13,11 @@ from services.alerting.labels import matchers_of
 from services.domain import commands
 from services.domain.commands import QUEUED, CommandKind, Outcome
 from services.domain.conservation import StockState
-from services.domain.errors import CircuitOpen, NotFound, ReleaseQueued, ReviewConflict, ValidationFailed
-from services.domain.external import INT64, NotAllowed, whole_number
+from services.domain.errors import CircuitOpen, ReleaseQueued, ReviewConflict, ValidationFailed
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import Line, OrderStatus
 from services.domain.reviews import ReviewState
 from services.domain.roles import ADMIN
-from services.messaging.undeliverable import KIND
 from services.orders.cancellation import ReturnItems
 from services.releases.mark_released import MarkReleased
 from services.reviews.cases import ResolveReview
@@ -180,7 +178,7 @@ async def _retry_outgoing_event(use: UseCases, command: Command, given: commands
     if not await use.undeliverable.is_done(command.command_id):
         reason = given.note.strip() or None
         await use.undeliverable.retry(
-            _row_id(command), actor=command.actor, reason=reason, action_id=command.command_id
+            command.target_id, actor=command.actor, reason=reason, action_id=command.command_id
         )
     return Outcome("Waits to be published")
 
@@ -188,16 +186,9 @@ async def _retry_outgoing_event(use: UseCases, command: Command, given: commands
 async def _discard_outgoing_event(use: UseCases, command: Command, given: commands.RequiredNote) -> Outcome:
     if not await use.undeliverable.is_done(command.command_id):
         await use.undeliverable.discard(
-            _row_id(command), actor=command.actor, reason=given.note, action_id=command.command_id
+            command.target_id, actor=command.actor, reason=given.note, action_id=command.command_id
         )
     return Outcome("Given up")
-
-
-def _row_id(command: Command) -> int:
-    try:
-        return whole_number(command.target_id, 1, INT64[1])
-    except NotAllowed:
-        raise NotFound(KIND, command.target_id) from None
 
 
 # -- breakers and alerts --------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.domain.errors import InvalidState, NotFound
+from services.domain.external import INT64, NotAllowed, whole_number
 from services.domain.orders.changes import ACTION, TimelineEntry
 from state import audit, history, outbox
 from state.audit import AuditEntry
@@ -31,27 +32,28 @@ class UndeliverableEvents:
         return await self._database.read(lambda connection: audit.find_action(connection, action_id)) is not None
 
     async def retry(
-        self, row_id: int, *, actor: str, reason: str | None, action_id: str | None = None
+        self, row_id: str, *, actor: str, reason: str | None, action_id: str | None = None
     ) -> UndeliverableEvent:
         """Publish the event again. Raises NotFound, InvalidState."""
-
-        def transaction(connection: Connection) -> UndeliverableEvent:
-            event = _found(connection, row_id)
-            outbox.retry(connection, row_id)
-            self._record(connection, event, _Resolution("RETRY_OUTGOING_EVENT", PENDING, actor, reason, action_id))
-            return event
-
-        return await self._database.write(transaction)
+        return await self._act(
+            row_id, outbox.retry, _Resolution("RETRY_OUTGOING_EVENT", PENDING, actor, reason, action_id)
+        )
 
     async def discard(
-        self, row_id: int, *, actor: str, reason: str, action_id: str | None = None
+        self, row_id: str, *, actor: str, reason: str, action_id: str | None = None
     ) -> UndeliverableEvent:
         """Discard the event: no consumer receives it. Raises NotFound, InvalidState."""
+        return await self._act(
+            row_id, outbox.discard, _Resolution("DISCARD_OUTGOING_EVENT", DISCARDED, actor, reason, action_id)
+        )
 
+    async def _act(
+        self, row_id: str, change: Callable[[Connection, int], object], resolution: _Resolution
+    ) -> UndeliverableEvent:
         def transaction(connection: Connection) -> UndeliverableEvent:
             event = _found(connection, row_id)
-            outbox.discard(connection, row_id)
-            self._record(connection, event, _Resolution("DISCARD_OUTGOING_EVENT", DISCARDED, actor, reason, action_id))
+            change(connection, event.id)
+            self._record(connection, event, resolution)
             return event
 
         return await self._database.write(transaction)
@@ -91,7 +93,11 @@ def _title(event: UndeliverableEvent, state: str) -> str:
     return f"Event {event.subject} {'is published again' if state == PENDING else 'was given up'}"
 
 
-def _found(connection: Connection, row_id: int) -> UndeliverableEvent:
+def _found(connection: Connection, written: str) -> UndeliverableEvent:
+    try:
+        row_id = whole_number(written, 1, INT64[1])
+    except NotAllowed:
+        raise NotFound(KIND, written) from None
     event = outbox.get_undeliverable(connection, row_id)
     if event is not None:
         return event

@@ -17,8 +17,7 @@ from services.api.models import Limit, NoteBody, Page, Query, ReasonBody, Resour
 from services.api.routing import PATH_ID, ApiRoute, Operator, Service, errors
 from services.api.service import OrderService
 from services.domain.errors import NotFound
-from services.domain.external import INT64, NotAllowed, whole_number
-from services.messaging.undeliverable import DISCARDED, KIND, PENDING, UNDELIVERABLE, UndeliverableEvents
+from services.messaging.undeliverable import DISCARDED, PENDING, UNDELIVERABLE, UndeliverableEvents
 from state import dead_letters, outbox
 from state.dead_letters import CUT_BYTES, DeadLetter
 from state.outbox import UndeliverableEvent
@@ -154,7 +153,7 @@ async def list_outbox(query: Annotated[OutboxQuery, QueryParameters()], service:
 async def retry_outbox_event(
     event_id: EventId, body: ReasonBody, caller: Operator, service: Service
 ) -> OutboxEventResource:
-    event = await _events(service).retry(_row_id(event_id), actor=caller.name, reason=body.reason)
+    event = await _events(service).retry(event_id, actor=caller.name, reason=body.reason)
     return OutboxEventResource.of_event(event, PENDING)
 
 
@@ -162,16 +161,9 @@ async def retry_outbox_event(
 async def discard_outbox_event(
     event_id: EventId, body: ReasonBody, caller: Operator, service: Service
 ) -> OutboxEventResource:
-    event = await _events(service).discard(_row_id(event_id), actor=caller.name, reason=body.reason)
+    event = await _events(service).discard(event_id, actor=caller.name, reason=body.reason)
     return OutboxEventResource.of_event(event, DISCARDED)
 
 
 def _events(service: OrderService) -> UndeliverableEvents:
     return UndeliverableEvents(service.database, service.clock)
-
-
-def _row_id(written: str) -> int:
-    try:
-        return whole_number(written, 1, INT64[1])
-    except NotAllowed:
-        raise NotFound(KIND, written) from None

@@ -118,6 +118,13 @@ def change_status(order: Order, status: str, at: datetime, title: str, **more: A
     return Change(values, (entry, *timeline), **more)
 
 
+def noted(
+    at: datetime, title: str, values: dict[str, Any], details: dict[str, Any] | None = None, **more: Any
+) -> Change:
+    """Return a change of columns other than the status, with one timeline entry."""
+    return Change(values, (TimelineEntry(at, TRANSITION, title, details or {}),), **more)
+
+
 def money_that_may_come(order: Order, at: datetime) -> dict[str, Any]:
     """Return the column values by which the sweeper voids or refunds a possible capture of an order that ends."""
     if order.payment_status != PaymentStatus.UNKNOWN:

@@ -6,6 +6,7 @@ Source: docs/adr/0002; requirements 2.2, 4.2 and 8.1.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from services.domain.calls import Failure
 from services.domain.errors import InvalidState
@@ -15,13 +16,13 @@ from services.domain.orders.changes import (
     BEFORE_PAYMENT,
     CAPTURE_SEEN,
     RETURNABLE,
-    TRANSITION,
     Change,
     ReviewRequest,
     S,
     TimelineEntry,
     change_status,
     money_that_may_come,
+    noted,
 )
 from services.domain.orders.model import InventoryStatus, Line, Order, PaymentStatus, ReviewReason
 
@@ -53,36 +54,23 @@ def cancel(order: Order, reason: str, at: datetime) -> Change:
 
 
 def _cancel_unpaid(order: Order, reason: str, at: datetime) -> Change:
-    return change_status(
-        order,
-        S.CANCELLED,
-        at,
-        "Cancelled before payment",
-        values={"cancel_reason": reason, "inventory_status": InventoryStatus.RELEASE_PENDING}
-        | money_that_may_come(order, at),
-        details={"reason": reason},
-        release_because=f"order cancelled: {reason}",
-        closes=(ReviewReason.PENDING_INVENTORY, ReviewReason.AVAILABILITY_UNVERIFIED),
-    )
+    closes = (ReviewReason.PENDING_INVENTORY, ReviewReason.AVAILABILITY_UNVERIFIED)
+    values = money_that_may_come(order, at)
+    return _cancelled(order, reason, at, "Cancelled before payment", values, closes=closes)
 
 
 def _cancel_placed(order: Order, reason: str, at: datetime) -> Change:
     deducted = order.status == S.CONFIRMED
-    inventory_status = InventoryStatus.RESTOCK_REQUESTED if deducted else InventoryStatus.RELEASE_PENDING
-    return change_status(
+    values = {"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at}
+    if deducted:
+        values["inventory_status"] = InventoryStatus.RESTOCK_REQUESTED
+    return _cancelled(
         order,
-        S.CANCELLED,
+        reason,
         at,
         "Cancelled, refund and " + ("restock" if deducted else "release") + " requested",
-        values={
-            "cancel_reason": reason,
-            "inventory_status": inventory_status,
-            "payment_status": PaymentStatus.REFUND_PENDING,
-            "due_at": at,
-        },
-        details={"reason": reason},
+        values,
         events=(events.order_cancelled(order, reason, at),),
-        release_because=None if deducted else f"order cancelled: {reason}",
         closes=(
             ReviewReason.AVAILABILITY_UNVERIFIED,
             ReviewReason.INVENTORY_CONFIRMATION_FAILED,
@@ -99,42 +87,49 @@ def cancel_while_paying(order: Order, reason: str, at: datetime, *, money: bool 
     unknown, so the payment is voided or refunded.
     """
     to_refund = money is not False
-    return change_status(
-        order,
-        S.CANCELLED,
-        at,
-        "Cancelled, " + ("refund requested" if to_refund else "nothing was charged"),
-        values={
-            "cancel_reason": reason,
-            "inventory_status": InventoryStatus.RELEASE_PENDING,
-            "payment_status": PaymentStatus.REFUND_PENDING if to_refund else PaymentStatus.FAILED,
-            "due_at": at if to_refund else None,
-        },
-        details={"reason": reason} | (CAPTURE_SEEN if money else {}),
-        release_because=f"order cancelled: {reason}",
-        closes=(ReviewReason.PAYMENT_UNKNOWN, ReviewReason.AVAILABILITY_UNVERIFIED),
-    )
+    values = {
+        "payment_status": PaymentStatus.REFUND_PENDING if to_refund else PaymentStatus.FAILED,
+        "due_at": at if to_refund else None,
+    }
+    title = "Cancelled, " + ("refund requested" if to_refund else "nothing was charged")
+    closes = (ReviewReason.PAYMENT_UNKNOWN, ReviewReason.AVAILABILITY_UNVERIFIED)
+    return _cancelled(order, reason, at, title, values, CAPTURE_SEEN if money else {}, closes=closes)
+
+
+def _cancelled(
+    order: Order,
+    reason: str,
+    at: datetime,
+    title: str,
+    values: dict[str, Any],
+    details: dict[str, Any] | None = None,
+    **more: Any,
+) -> Change:
+    """Cancel the order and release its reservation, unless ``values`` have another inventory status."""
+    values = {"cancel_reason": reason, "inventory_status": InventoryStatus.RELEASE_PENDING} | values
+    if values["inventory_status"] == InventoryStatus.RELEASE_PENDING:
+        more["release_because"] = f"order cancelled: {reason}"
+    details = {"reason": reason} | (details or {})
+    return change_status(order, S.CANCELLED, at, title, values=values, details=details, **more)
 
 
 def refund_late_capture(at: datetime, *, seen: bool) -> Change:
     """Refund a late capture of an order that ended unpaid. ``seen`` False: the capture may still arrive."""
     what = "captured" if seen else "may be captured"
-    title = f"Payment {what} after the order had ended, refund requested"
-    return request_refund(at, title, seen=seen)
+    return request_refund(at, f"Payment {what} after the order had ended, refund requested", seen=seen)
 
 
 def request_refund(at: datetime, title: str, *, seen: bool) -> Change:
     """Make the sweeper refund an order that was charged and ended without goods."""
-    entry = TimelineEntry(at, TRANSITION, title, dict(CAPTURE_SEEN) if seen else {})
     values = {"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at, "attempts": 0}
-    return Change(values, (entry,), closes=(ReviewReason.PAYMENT_UNKNOWN,))
+    return noted(at, title, values, dict(CAPTURE_SEEN) if seen else {}, closes=(ReviewReason.PAYMENT_UNKNOWN,))
 
 
 def refunded(at: datetime, *, was_charged: bool) -> Change:
     """Record that the gateway refunded the payment or, with ``was_charged`` False, that it captured nothing."""
-    entry = TimelineEntry(at, TRANSITION, "Payment refunded" if was_charged else "Nothing was charged")
+    title = "Payment refunded" if was_charged else "Nothing was charged"
     status = PaymentStatus.REFUNDED if was_charged else PaymentStatus.FAILED
-    return Change({"payment_status": status, "due_at": None, "attempts": 0}, (entry,))
+    return noted(at, title, {"payment_status": status, "due_at": None, "attempts": 0})
 
 
 def nothing_to_refund(order: Order, at: datetime, *, is_final: bool, was_captured: bool) -> Change:
@@ -153,15 +148,15 @@ def nothing_to_refund(order: Order, at: datetime, *, is_final: bool, was_capture
 
 
 def _money_in_doubt(at: datetime, detail: str) -> Change:
-    entry = TimelineEntry(at, TRANSITION, "Refund in doubt: a person has to look", {"detail": detail})
     values = {"payment_status": PaymentStatus.UNKNOWN, "due_at": None, "attempts": 0}
-    return Change(values, (entry,), opens=(ReviewRequest(ReviewReason.PAYMENT_UNKNOWN, detail),))
+    opens = (ReviewRequest(ReviewReason.PAYMENT_UNKNOWN, detail),)
+    return noted(at, "Refund in doubt: a person has to look", values, {"detail": detail}, opens=opens)
 
 
 def money_settled_by_hand(at: datetime) -> Change:
     """Record an operator's confirmation that the customer of an ended order has all the money."""
-    entry = TimelineEntry(at, TRANSITION, "Seen by a person: the customer has all the money")
-    return Change({"payment_status": PaymentStatus.FAILED, "due_at": None}, (entry,))
+    values = {"payment_status": PaymentStatus.FAILED, "due_at": None}
+    return noted(at, "Seen by a person: the customer has all the money", values)
 
 
 def shows_capture(entry: TimelineEntry) -> bool:
@@ -176,18 +171,17 @@ def refund_later(order: Order, due_at: datetime) -> Change:
 
 def released(order: Order, at: datetime, title: str) -> Change:
     """Record that no reservation is left for the order."""
-    entry = TimelineEntry(at, TRANSITION, title)
     values = {"inventory_status": InventoryStatus.RELEASED} if _release_is_waited_for(order) else {}
-    return Change(values, (entry,), closes=(ReviewReason.RELEASE_FAILED,))
+    return noted(at, title, values, closes=(ReviewReason.RELEASE_FAILED,))
 
 
 def release_failed(order: Order, failure: Failure, error: str, attempts: int, at: datetime) -> Change:
     """Open a case when the release attempts are used up. Source: requirements 8.1, RELEASE_FAILED."""
     detail = f"Release failed after {attempts} attempts: {error}"
-    entry = TimelineEntry(at, TRANSITION, detail, {"attempts": attempts})
     values = {"inventory_status": InventoryStatus.RELEASE_FAILED} if _release_is_waited_for(order) else {}
     found = failure.failure_class
-    return Change(values, (entry,), opens=(ReviewRequest(ReviewReason.RELEASE_FAILED, detail, found, found),))
+    opens = (ReviewRequest(ReviewReason.RELEASE_FAILED, detail, found, found),)
+    return noted(at, detail, values, {"attempts": attempts}, opens=opens)
 
 
 def _release_is_waited_for(order: Order) -> bool:

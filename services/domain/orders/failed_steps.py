@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from services.domain.external import cut_text
-from services.domain.orders.changes import TRANSITION, Change, ReviewRequest, TimelineEntry
+from services.domain.orders.changes import Change, ReviewRequest, noted
 from services.domain.orders.model import Order, OrderStatus, ReviewReason
 
 TRIES = 4
@@ -42,8 +42,9 @@ def failed(order: Order, reason: str, at: datetime) -> Change:
     if failures > TRIES:
         # Add no timeline entry, so that the timeline of an order that always fails stays bounded.
         return Change(values, opens=(_case(failures, reason),))
-    entry = TimelineEntry(at, TRANSITION, "A step failed unexpectedly", {"error": reason, "failures": failures})
-    return Change(values, (entry,), opens=(_case(failures, reason),) if failures == TRIES else ())
+    opens = (_case(failures, reason),) if failures == TRIES else ()
+    details = {"error": reason, "failures": failures}
+    return noted(at, "A step failed unexpectedly", values, details, opens=opens)
 
 
 def try_again(at: datetime) -> Change:

@@ -122,7 +122,7 @@ class Shop(OrdersHarness):
         return list(await self.real_database.read(lambda c: c.scalars(select(column).where(condition)).all()))
 
 
-ARGUMENTS = {InventoryCall.RESERVE: ("x", (), "u", []), InventoryCall.RELEASE: ("x", [])}
+ARGUMENTS = {InventoryCall.RESERVE: ("x", (), "u"), InventoryCall.RELEASE: ("x",)}
 
 
 @pytest.fixture
