@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from services.breakers.overview import Band, ReplicaBreaker, bands, by_name, interruptions, replica_breaker, severity
+from state.breakers import BreakerTransition
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CHECKER, RESERVER = "inventoryServiceChecker", "inventoryServiceReserver"
@@ -15,15 +16,6 @@ CHECKER, RESERVER = "inventoryServiceChecker", "inventoryServiceReserver"
 
 def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
-
-
-@dataclass(frozen=True)
-class Change:
-    replica: str
-    breaker: str
-    from_state: str
-    to_state: str
-    at: datetime
 
 
 CLOSED = ReplicaBreaker("a", RESERVER, "closed", NOON, None, 40, 1, 50, 5, 0, ())
@@ -76,9 +68,9 @@ def test_forced_open_is_worst_and_an_unknown_state_counts_as_open() -> None:
     assert severity("melted") == severity("open")
 
 
-OPENED = Change("a", RESERVER, "closed", "open", at(100))
-TRIED = Change("a", RESERVER, "open", "half_open", at(130))
-RECOVERED = Change("a", RESERVER, "half_open", "closed", at(131))
+OPENED = BreakerTransition("a", RESERVER, "closed", "open", at(100))
+TRIED = BreakerTransition("a", RESERVER, "open", "half_open", at(130))
+RECOVERED = BreakerTransition("a", RESERVER, "half_open", "closed", at(131))
 
 
 def test_bands_run_from_the_start_through_every_transition_to_now() -> None:
@@ -110,7 +102,10 @@ def test_transitions_before_the_start_only_tell_the_state_at_the_start() -> None
 
 
 def test_interruptions_join_open_and_half_open_of_all_replicas() -> None:
-    other = [Change("b", RESERVER, "closed", "open", at(120)), Change("b", RESERVER, "open", "closed", at(150))]
+    other = [
+        BreakerTransition("b", RESERVER, "closed", "open", at(120)),
+        BreakerTransition("b", RESERVER, "open", "closed", at(150)),
+    ]
     history = bands([OPENED, TRIED, RECOVERED, *other], [(CLOSED, at(-60), at(200))], NOON)
     assert interruptions(history) == [(at(100), at(150))]
     assert interruptions(history, CHECKER) == []
