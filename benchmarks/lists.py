@@ -34,7 +34,7 @@ from services.console.orders import OrderFilter, Orders
 from services.console.paging import NEWEST, Place, written
 from services.console.status import Status
 from services.console.stock import Stock
-from state import release_actions, tables
+from state import releases, tables
 from state.audit import AuditFilter
 from state.engine.database import Database, opened
 from state.schema import migrate
@@ -124,8 +124,8 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
             lambda a: lambda: Audit(a).page(AuditFilter(actor="person-3", action="APPROVE"))
         ),
         "audit: names": topic(lambda a: Audit(a).people_and_actions),
-        "releases: memory of a cause": lambda c: release_actions.last_actions(c, million.CAUSE),
-        "releases: what is undecided of an order": lambda c: release_actions.has_undecided(c, order_id),
+        "releases: memory of a cause": lambda c: releases.last_actions(c, million.CAUSE),
+        "releases: what is undecided of an order": lambda c: releases.has_undecided(c, order_id),
         "hand-over": topic(lambda a: lambda: Handover(a).page("ada")),
         "live (every page)": lambda c: Status(_access(c), Settings.load()).live(),
     }

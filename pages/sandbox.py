@@ -9,7 +9,7 @@ from pages.parts.widgets import clock, empty
 from services.console.facade import console, same_sight_key
 from services.console.sandbox import KINDS, Phase, SandboxPage, shown_kind
 from state.commands import Command
-from state.drills import Drill
+from state.sandbox import Drill
 
 STOPPABLE = (Phase.WAITING, Phase.APPLYING, Phase.RUNNING)
 

@@ -24,7 +24,7 @@ from services.domain.orders.failed_steps import with_success_noted
 from services.domain.orders.model import Order
 from services.messaging.envelope import encode
 from services.tracing.port import Tracer
-from state import history, incident_impacts, orders, outbox, releases, reviews
+from state import incident_impacts, orders, outbox, releases, reviews
 from state.engine.database import Database
 from state.engine.failures import is_of_database
 from state.orders import StaleOrder
@@ -81,7 +81,7 @@ class UnitOfWork:
                 timeline.append(TimelineEntry(at, TRANSITION, f"Review settled: {reason}", actor=actor))
         if change.release_because:
             releases.start(connection, order.order_id, change.release_because, at)
-        history.add(connection, order.order_id, timeline)
+        orders.add_timeline(connection, order.order_id, timeline)
         if found := incident_impact.of_change(change, timeline, opened, at):
             incident_impacts.add(connection, order.order_id, found)
         became = tuple(entry.details["to"] for entry in change.timeline if "to" in entry.details)

@@ -1,16 +1,20 @@
-"""Alerts, one row per source and set of labels, and their history."""
+"""Alerts, one row per source and set of labels, their history, and silences.
+
+Until a silence ends, notifications about alerts with matching labels are not sent.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
 from state.engine import rows
 from state.engine.rows import Rows
-from state.tables import alert_history, alerts
+from state.tables import alert_history, alerts, silences
 
 PENDING, FIRING, RESOLVED = "pending", "firing", "resolved"
 STATES = (FIRING, PENDING, RESOLVED)
@@ -151,3 +155,54 @@ def history(
     of_it = [] if alert_id is None else [alert_history.c.alert_id == alert_id]
     newest = [alert_history.c.at.desc(), alert_history.c.id.desc()]
     return _EVENTS.some(connection, *of_it, order=newest, limit=min(limit, MAX_PAGE), offset=offset)
+
+
+MAX_RUNNING_SILENCES = 100
+"""Maximum number of running_silences silences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A silence with its matchers, reason, actor and end_silence."""
+
+    silence_id: str
+    matchers: list[dict[str, Any]]
+    """``{name, value, isRegex: false, isEqual}`` each, as Alertmanager writes them."""
+    reason: str
+    actor: str
+    created_at: datetime
+    ends_at: datetime
+    ended_by: str | None = None
+    """The actor who ended_silences it early."""
+
+
+_SILENCES = Rows(silences, Silence)
+
+
+def add_silence(connection: Connection, silence: Silence) -> None:
+    _SILENCES.add(connection, silence)
+
+
+def get_silence(connection: Connection, silence_id: str) -> Silence | None:
+    return _SILENCES.one(connection, silences.c.silence_id == silence_id)
+
+
+def running_silences(connection: Connection, now: datetime) -> list[Silence]:
+    """Running silences; the one that ends first comes first."""
+    first = [silences.c.ends_at, silences.c.silence_id]
+    return _SILENCES.some(connection, silences.c.ends_at > now, order=first, limit=MAX_RUNNING_SILENCES)
+
+
+def count_running_silences(connection: Connection, now: datetime) -> int:
+    return rows.count(connection, silences, silences.c.ends_at > now)
+
+
+def ended_silences(connection: Connection, now: datetime, limit: int = 50) -> list[Silence]:
+    """The ended_silences silences, newest first."""
+    return _SILENCES.some(connection, silences.c.ends_at <= now, order=[silences.c.ends_at.desc()], limit=limit)
+
+
+def end_silence(connection: Connection, silence_id: str, by: str, at: datetime) -> bool:
+    """End a running_silences silence at ``at``; False when it has ended_silences already."""
+    is_running = (silences.c.silence_id == silence_id, silences.c.ends_at > at)
+    return rows.change(connection, silences, *is_running, ends_at=at, ended_by=by) > 0

@@ -14,7 +14,7 @@ from datetime import datetime
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.base.clock import utc_now
-from state import leases
+from state import replicas
 from state.engine.database import Database
 from state.engine.failures import NO_ANSWER, failure_of
 from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced
@@ -89,7 +89,9 @@ class DatabaseWatch:
 
     async def _write(self) -> str | None:
         try:
-            await self._database.write(lambda connection: leases.try_writing(connection, self._replica, self._clock()))
+            await self._database.write(
+                lambda connection: replicas.try_writing(connection, self._replica, self._clock())
+            )
         except (DatabaseReplaced, DatabaseClosed, DatabaseOverloaded) as error:
             return f"{error}."
         except SQLAlchemyError as error:

@@ -1,4 +1,4 @@
-"""Orders, their lines, idempotency keys and returns: inserted once, changed under a version check."""
+"""Orders with their lines, idempotency keys, returns and timelines: inserted once, changed under a version check."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, insert, select, update
 
+from services.domain.orders.changes import TRANSITION, TimelineEntry
+from services.domain.orders.ending import shows_capture as entry_shows_capture
 from services.domain.orders.model import Line, Order
 from services.domain.reviews import ReviewState
 from state.engine import rows
 from state.engine.statements import Prepared
-from state.tables import idempotency_keys, order_items, orders, returns, reviews
+from state.tables import idempotency_keys, order_history, order_items, orders, returns, reviews
 
 MAX_PAGE = 200
 """Upper limit of rows in one page."""
@@ -196,3 +198,49 @@ def add_return(
         "created_at": at,
     }
     connection.execute(insert(returns), row)
+
+
+MAX_ENTRIES = 1000
+"""Maximum of entries shown for one order; only endless retries write more."""
+
+_INSERT_ENTRY = Prepared(insert(order_history), ("order_id", "at", "kind", "title", "details", "actor"))
+
+
+def add_timeline(connection: Connection, order_id: str, entries: Sequence[TimelineEntry]) -> None:
+    """Append entries in the given sequence, in the transaction that changes the order; entries never change."""
+    _INSERT_ENTRY.run_many(connection, [_entry_row(order_id, entry) for entry in entries])
+
+
+def timeline(connection: Connection, order_id: str) -> list[TimelineEntry]:
+    """The newest MAX_ENTRIES entries, oldest first by the time of the step, then by the time of recording."""
+    table = order_history
+    statement = (
+        select(table.c.at, table.c.kind, table.c.title, table.c.details, table.c.actor)
+        .where(table.c.order_id == order_id)
+        .order_by(table.c.id.desc())
+        .limit(MAX_ENTRIES)
+    )
+    entries = [
+        TimelineEntry(at, kind, title, details or {}, actor)
+        for at, kind, title, details, actor in reversed(connection.execute(statement).all())
+    ]
+    return sorted(entries, key=lambda entry: entry.at)
+
+
+def shows_capture(connection: Connection, order_id: str) -> bool:
+    """Whether a transition of the order shows captured money."""
+    table = order_history
+    of_it = (table.c.order_id == order_id, table.c.kind == TRANSITION)
+    found = connection.execute(select(table.c.at, table.c.kind, table.c.title, table.c.details).where(*of_it))
+    return any(entry_shows_capture(TimelineEntry(at, kind, title, details or {})) for at, kind, title, details in found)
+
+
+def _entry_row(order_id: str, entry: TimelineEntry) -> dict[str, Any]:
+    return {
+        "order_id": order_id,
+        "at": entry.at,
+        "kind": entry.kind,
+        "title": entry.title,
+        "details": entry.details or None,
+        "actor": entry.actor,
+    }

@@ -1,4 +1,8 @@
-"""Release jobs: stored requests to release the reservation of an order, one for each order."""
+"""Release jobs: stored requests to release the reservation of an order, one for each order, and past actions on them.
+
+A job loses its cause when it is done or started again, so each action has a row of its own. An action is undecided
+until its job ends. When the reservation has to be released again, the outcome becomes failed.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,11 @@ from sqlalchemy import ColumnElement, Connection, case, func, insert, null, sele
 
 from services.domain.calls import NOT_TRIED, Failure, FailureClass
 from services.domain.orders.model import ReleaseState
-from state import release_actions
+from services.domain.reviews import ResolutionOutcome
 from state.bulk_jobs import is_outside
 from state.engine import rows
 from state.engine.rows import Rows
-from state.tables import orders, releases
+from state.tables import orders, release_actions, releases
 
 MAX_PAGE = 200
 MAX_DEPTH = 1000
@@ -92,7 +96,7 @@ def start(connection: Connection, order_id: str, reason: str, at: datetime) -> N
     }
     version = releases.c.version + 1
     if rows.change(connection, releases, releases.c.order_id == order_id, version=version, **fresh):
-        release_actions.came_again(connection, order_id)
+        came_again(connection, order_id)
     else:
         connection.execute(insert(releases), {"order_id": order_id, "created_at": at, "version": 1, **fresh})
 
@@ -211,3 +215,80 @@ def versions(connection: Connection, order_ids: Sequence[str]) -> dict[str, tupl
 def count_by_state(connection: Connection) -> dict[str, int]:
     unfinished = releases.c.state.in_((ReleaseState.PENDING, ReleaseState.FAILED))
     return rows.count_by(connection, releases.c.state, unfinished)
+
+
+MAX_PAST_ACTIONS = 50
+"""Maximum number of actions of one cause."""
+
+NO_ANSWER = (FailureClass.NOT_TRIED, FailureClass.BREAKER_OPEN)
+"""Causes of jobs without an answer of the Inventory Service; an action on such a job is not stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastReleaseAction:
+    """One action on one failed job."""
+
+    order_id: str
+    cause: str
+    action: str
+    """A ReleaseActionKind of services.domain.reviews."""
+    actor: str
+    at: datetime
+    why: str | None
+    outcome: str
+    """A ResolutionOutcome."""
+
+
+_ACTIONS = Rows(release_actions, PastReleaseAction, action="move")
+
+
+def add_action(
+    connection: Connection,
+    order_id: str,
+    cause: str,
+    action: str,
+    actor: str,
+    at: datetime,
+    *,
+    why: str | None = None,
+    outcome: str = ResolutionOutcome.UNDECIDED,
+) -> None:
+    """Store an action on a job with that cause; an earlier undecided action of the order becomes failed."""
+    decide_action(connection, order_id, ResolutionOutcome.FAILED)
+    if cause in NO_ANSWER:
+        return
+    _ACTIONS.add(connection, PastReleaseAction(order_id, cause, action, actor, at, why, outcome))
+
+
+def decide_action(connection: Connection, order_id: str, outcome: str) -> bool:
+    """Store the outcome of the undecided action of an order; False when there was none."""
+    return rows.change(connection, release_actions, *_undecided(order_id), outcome=outcome) > 0
+
+
+def forget_undecided(connection: Connection, order_id: str) -> None:
+    """Delete the undecided action of an order, because nothing was sent."""
+    rows.remove(connection, release_actions, *_undecided(order_id))
+
+
+def has_undecided(connection: Connection, order_id: str) -> bool:
+    return rows.has_any(connection, release_actions, *_undecided(order_id))
+
+
+def came_again(connection: Connection, order_id: str) -> None:
+    """Mark lasting actions of the order as failed, because its reservation has to be released again."""
+    lasting = _with_outcome(order_id, ResolutionOutcome.LASTED)
+    rows.change(connection, release_actions, *lasting, outcome=ResolutionOutcome.FAILED)
+
+
+def last_actions(connection: Connection, cause: str) -> list[PastReleaseAction]:
+    """The last MAX_PAST_ACTIONS actions on jobs with one cause, newest first."""
+    newest = (release_actions.c.at.desc(), release_actions.c.id.desc())
+    return _ACTIONS.some(connection, release_actions.c.cause == cause, order=newest, limit=MAX_PAST_ACTIONS)
+
+
+def _undecided(order_id: str) -> tuple[ColumnElement[bool], ...]:
+    return _with_outcome(order_id, ResolutionOutcome.UNDECIDED)
+
+
+def _with_outcome(order_id: str, outcome: str) -> tuple[ColumnElement[bool], ...]:
+    return release_actions.c.order_id == order_id, release_actions.c.outcome == outcome

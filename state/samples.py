@@ -1,15 +1,15 @@
-"""Metric samples: one row per replica and sampling time."""
+"""Metric samples, one row per replica and sampling time, and their rollups: the counts per minute and per hour."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, tuple_
 
-from state import rollups
-from state.tables import metric_samples
+from state.engine import rows
+from state.tables import metric_rollups, metric_samples
 
 MAX_SAMPLES = 2000
 MAX_KEYS = 40_000
@@ -117,7 +117,53 @@ def first_at(connection: Connection, since: datetime) -> datetime | None:
 
 def before_not_rolled_up(connection: Connection, before: datetime) -> datetime:
     """The time before which samples may be pruned: rolled up, or UNROLLED_KEPT_FOR older than ``before``."""
-    rolled_up = rollups.newest(connection, rollups.MINUTE)
+    rolled_up = newest_rollup(connection, MINUTE)
     if rolled_up is not None and rolled_up >= before:
         return before
     return max(before - UNROLLED_KEPT_FOR, rolled_up or before - UNROLLED_KEPT_FOR)
+
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+MAX_ROLLUPS = 20_000
+
+Row = tuple[datetime, str, dict[str, Any]]
+"""``(start of the step, replica, counts)``."""
+
+
+def put_rollups(connection: Connection, step: timedelta, found: Sequence[Row]) -> None:
+    """Insert rows; existing ones are replaced, so several replicas may roll up the same minute."""
+    of_step = {"step_seconds": _seconds(step)}
+    values = [of_step | {"at": at, "replica": replica, "counts": counts} for at, replica, counts in found]
+    rows.put(connection, metric_rollups, *values)
+
+
+def rollups_between(
+    connection: Connection, step: timedelta, start: datetime, end: datetime, limit: int = MAX_ROLLUPS
+) -> list[Row]:
+    """Rows that begin in ``[start, end)``, oldest first; the newest_rollup ``limit`` of them."""
+    table = metric_rollups
+    statement = (
+        select(table.c.at, table.c.replica, table.c.counts)
+        .where(table.c.step_seconds == _seconds(step), table.c.at >= start, table.c.at < end)
+        .order_by(table.c.at.desc(), table.c.replica.desc())
+        .limit(limit)
+    )
+    return [(at, replica, counts) for at, replica, counts in reversed(connection.execute(statement).all())]
+
+
+def newest_rollup(connection: Connection, step: timedelta) -> datetime | None:
+    """The start of the newest_rollup row."""
+    table = metric_rollups
+    statement = select(table.c.at).where(table.c.step_seconds == _seconds(step)).order_by(table.c.at.desc()).limit(1)
+    return connection.scalar(statement)
+
+
+def first_rollup_at(connection: Connection, step: timedelta, since: datetime) -> datetime | None:
+    """The start of the oldest row from ``since`` on."""
+    table = metric_rollups
+    statement = select(table.c.at).where(table.c.step_seconds == _seconds(step), table.c.at >= since)
+    return connection.scalar(statement.order_by(table.c.at).limit(1))
+
+
+def _seconds(step: timedelta) -> int:
+    return int(step.total_seconds())

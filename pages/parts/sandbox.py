@@ -15,7 +15,7 @@ from services.console.facade import console, new_key
 from services.console.sandbox import KINDS, SandboxStock, shown_kind
 from services.domain.external import time_or_none
 from state.commands import Command
-from state.drills import Drill
+from state.sandbox import Drill
 
 BY = {"breaker": "a breaker opened", "health": "the health verdict", "alert": "an alert"}
 

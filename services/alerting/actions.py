@@ -17,11 +17,10 @@ from services.alerting.state_machine import event_of
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.domain.external import day_and_month
 from services.domain.orders.events import timestamp
-from state import alerts, audit, leases, silences
-from state.alerts import FIRING, LEASE, Alert, AlertEvent
+from state import alerts, audit, replicas
+from state.alerts import FIRING, LEASE, Alert, AlertEvent, Silence
 from state.audit import AuditEntry
 from state.engine.database import Database
-from state.silences import Silence
 
 MAX_MATCHERS = 20
 SHORTEST_SILENCE, LONGEST_SILENCE = timedelta(seconds=1), timedelta(days=7)
@@ -40,7 +39,7 @@ class AlertActions:
         at = self._clock()
 
         def transaction(connection: Connection) -> Alert:
-            leases.wait_for(connection, LEASE)
+            replicas.wait_for_lease(connection, LEASE)
             before = _found(connection, alert_id)
             if action_id is not None and audit.find_action(connection, action_id):
                 return before
@@ -83,12 +82,12 @@ class AlertActions:
         made = Silence(action_id or self._new_id(), [m.wire() for m in matchers], reason, actor, at, at + ends_in)
 
         def transaction(connection: Connection) -> Silence:
-            known = silences.get(connection, made.silence_id)
+            known = alerts.get_silence(connection, made.silence_id)
             if known is not None:
                 return known
-            if silences.count_running(connection, at) >= silences.MAX_RUNNING:
-                raise InvalidState(f"{silences.MAX_RUNNING} silences are running; end one first.")
-            silences.add(connection, made)
+            if alerts.count_running_silences(connection, at) >= alerts.MAX_RUNNING_SILENCES:
+                raise InvalidState(f"{alerts.MAX_RUNNING_SILENCES} silences are running; end one first.")
+            alerts.add_silence(connection, made)
             hit = [alert for alert in alerts.standing(connection) if fit(matchers, alert.labels)]
             until = f"{reason} (until {day_and_month(made.ends_at)} {made.ends_at:%H:%M} UTC)"
             alerts.add_events(connection, [event_of(alert, "SILENCED", at, actor=actor, detail=until) for alert in hit])
@@ -103,10 +102,10 @@ class AlertActions:
         at = self._clock()
 
         def transaction(connection: Connection) -> Silence:
-            before = silences.get(connection, silence_id)
+            before = alerts.get_silence(connection, silence_id)
             if before is None:
                 raise NotFound("silence", silence_id)
-            if not silences.end(connection, silence_id, actor, at):
+            if not alerts.end_silence(connection, silence_id, actor, at):
                 return before
             name = next((m["value"] for m in before.matchers if m["name"] == "alertname"), "several alerts")
             labels = {m["name"]: m["value"] for m in before.matchers if m.get("isEqual", True)}
@@ -117,7 +116,7 @@ class AlertActions:
             entry = _entry("END_SILENCE", f"silence:{silence_id}", actor, before.reason, at, action_id)
             after = {"endsAt": timestamp(at)}
             audit.add(connection, replace(entry, before={"endsAt": timestamp(before.ends_at)}, after=after))
-            return silences.get(connection, silence_id) or before
+            return alerts.get_silence(connection, silence_id) or before
 
         return await self._database.write(transaction)
 

@@ -31,7 +31,7 @@ from services.base.settings import Settings
 from services.domain.orders.events import timestamp
 from services.metrics.gauges import GaugeValues, breaker_gauges, read_gauges
 from services.metrics.sample_window import MetricWindow, SampleWindow
-from state import alerts, leases, notifications, replicas, samples, silences
+from state import alerts, notifications, replicas, samples
 from state.alerts import FIRING, LEASE, PROMETHEUS, WORKER, Alert
 from state.engine.database import Database
 from state.engine.transactions import apart
@@ -121,7 +121,7 @@ class AlertEvaluator:
     async def evaluate(self) -> bool:
         """Run one round of a Loop; always returns False."""
         now = self._clock()
-        held = await self._database.read(lambda c: leases.get(c, LEASE))
+        held = await self._database.read(lambda c: replicas.get_lease(c, LEASE))
         if held is not None and held.holder != self._replica and held.expires_at > now:
             self._samples = None
             return False
@@ -131,7 +131,7 @@ class AlertEvaluator:
 
     async def release_lease(self) -> None:
         """Release the lease at an orderly stop, so that another replica takes over at once."""
-        await self._database.write(lambda c: leases.give_back(c, LEASE, self._replica))
+        await self._database.write(lambda c: replicas.give_back_lease(c, LEASE, self._replica))
 
     # ----------------------------------------------------------- reading metrics
 
@@ -161,7 +161,7 @@ class AlertEvaluator:
 
         A failure of one rule or alert does not stop the others.
         """
-        if not leases.take(connection, LEASE, self._replica, now, now + self._policy.lease):
+        if not replicas.take_lease(connection, LEASE, self._replica, now, now + self._policy.lease):
             return []
         policy = self._policy
         alerts.mend_times(connection, now)
@@ -172,7 +172,7 @@ class AlertEvaluator:
         failures += apply(connection, expired(alerts.of_source(connection, PROMETHEUS), now))
         failures += self._notify(connection, now)
         noted = self._round_facts(data, now, failures)
-        if error := apart(connection, partial(leases.note, connection, LEASE, noted)):
+        if error := apart(connection, partial(replicas.note_lease, connection, LEASE, noted)):
             failures.append(Failure("store", LEASE, repr(error)[:MAX_ERROR]))
         return failures
 
@@ -222,14 +222,14 @@ class AlertEvaluator:
         if last is None or (
             last.state != notifications.PENDING and abs(now - last.created_at) >= self._policy.heartbeat
         ):
-            held = leases.get(connection, LEASE)
+            held = replicas.get_lease(connection, LEASE)
             payload = webhook.watchdog(now, held.acquired_at if held else now, self._policy.external_url)
             _queue(connection, webhook.WATCHDOG, webhook.WATCHDOG, FIRING, payload, now)
 
 
 def silence_matchers(connection: Connection, now: datetime) -> SilenceMatchers:
     """Return the matchers of the active silences."""
-    return {silence.silence_id: matchers_of(silence.matchers) for silence in silences.running(connection, now)}
+    return {silence.silence_id: matchers_of(silence.matchers) for silence in alerts.running_silences(connection, now)}
 
 
 def apply(connection: Connection, change: AlertChanges) -> list[Failure]:

@@ -18,7 +18,7 @@ from services.alerting.labels import fingerprint
 from services.alerting.state_machine import AlertChanges, ended, event_of
 from services.domain.errors import ApiError
 from services.domain.external import NotAllowed, cut_text, utc_time
-from state import alerts, leases
+from state import alerts, replicas
 from state.alerts import FIRING, LEASE, MAX_RECEIVED, MAX_RECEIVED_IN_ALL, PROMETHEUS, RESOLVED, Alert
 from state.engine.database import Database
 from state.engine.transactions import apart
@@ -86,7 +86,7 @@ class AlertReceiver:
         at = self._clock()
 
         def transaction(connection: Connection) -> tuple[int, list[Exception]]:
-            leases.wait_for(connection, LEASE)
+            replicas.wait_for_lease(connection, LEASE)
             standing = alerts.count_standing(connection, PROMETHEUS)
             room = min(MAX_RECEIVED - standing.get(sender, 0), MAX_RECEIVED_IN_ALL - sum(standing.values()))
             place = _Capacity(room, sender)

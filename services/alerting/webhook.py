@@ -22,7 +22,7 @@ from services.alerting.labels import fingerprint
 from services.domain.calls import Randomness, RetryPolicy
 from services.domain.external import cut_text
 from services.domain.orders.events import timestamp
-from state import leases, notifications
+from state import notifications, replicas
 from state.alerts import FIRING, RESOLVED, WORKER, Alert
 from state.engine.column_types import Unreadable
 from state.engine.database import Database
@@ -155,11 +155,11 @@ class WebhookDelivery:
 
     async def release_lease(self) -> None:
         """Release the lease at an orderly stop, so that another replica takes over at once."""
-        await self._database.write(lambda c: leases.give_back(c, DELIVERY_LEASE, self._replica))
+        await self._database.write(lambda c: replicas.give_back_lease(c, DELIVERY_LEASE, self._replica))
 
     async def _take_lease(self, now: datetime) -> bool:
         return await self._database.write(
-            lambda c: leases.take(c, DELIVERY_LEASE, self._replica, now, now + LEASE_TIME)
+            lambda c: replicas.take_lease(c, DELIVERY_LEASE, self._replica, now, now + LEASE_TIME)
         )
 
     async def _send(self, notification: Notification) -> None:

@@ -25,11 +25,10 @@ from services.console.cache import Reading
 from services.domain.commands import CommandKind
 from services.domain.external import time_or_none
 from services.metrics.health import NAMES
-from state import alerts, commands, leases, notifications, silences
-from state.alerts import LEASE, Alert, AlertEvent
+from state import alerts, commands, notifications, replicas
+from state.alerts import LEASE, Alert, AlertEvent, Silence
 from state.commands import Command
 from state.notifications import Notification
-from state.silences import Silence
 
 RECENTLY = timedelta(days=1)
 RESOLVED_SHOWN = 50
@@ -192,10 +191,10 @@ def urgency(alert: Alert) -> tuple[bool, bool, datetime]:
 def _page(connection: Connection, known: Mapping[str, Rule], now: datetime) -> AlertsPage:
     standing = sorted(alerts.standing(connection), key=urgency)
     resolved = alerts.resolved(connection, now - RECENTLY, RESOLVED_SHOWN)
-    running = silences.running(connection, now)
+    running = alerts.running_silences(connection, now)
     ids = [alert.alert_id for alert in standing] + [silence.silence_id for silence in running]
     given = commands.latest_of(connection, ids) if ids else {}
-    lease = leases.get(connection, LEASE)
+    lease = replicas.get_lease(connection, LEASE)
     evaluator = _evaluator_status(lease, now)
     noted = dict((lease.noted if lease else {}).get("rules", {}))
     if evaluator is not None and not evaluator.is_late:
@@ -219,7 +218,7 @@ def _page(connection: Connection, known: Mapping[str, Rule], now: datetime) -> A
             )
             for silence in running
         ),
-        ended=tuple(silences.ended(connection, now, limit=10)),
+        ended=tuple(alerts.ended_silences(connection, now, limit=10)),
         rules=tuple(_rule_row(rule, noted.get(rule.name, {}), standing) for rule in known.values()),
         evaluator=evaluator,
         webhook=_webhook_status(connection, lease),
@@ -232,7 +231,7 @@ def _rule_row(rule: Rule, noted: Mapping[str, Any], standing: Sequence[Alert]) -
     return RuleRow(rule, noted.get("threshold", rule.threshold), noted.get("value"), worst)
 
 
-def _evaluator_status(lease: leases.Lease | None, now: datetime) -> EvaluatorStatus | None:
+def _evaluator_status(lease: replicas.Lease | None, now: datetime) -> EvaluatorStatus | None:
     if lease is None:
         return None
     evaluated_at = time_or_none(lease.noted.get("evaluatedAt"))
@@ -242,7 +241,7 @@ def _evaluator_status(lease: leases.Lease | None, now: datetime) -> EvaluatorSta
     return EvaluatorStatus(lease.holder, evaluated_at, interval, is_late, tuple(lease.noted.get("failures", ())))
 
 
-def _webhook_status(connection: Connection, lease: leases.Lease | None) -> WebhookStatus:
+def _webhook_status(connection: Connection, lease: replicas.Lease | None) -> WebhookStatus:
     found = notifications.latest(connection, limit=60)
     return WebhookStatus(
         is_configured=bool((lease.noted if lease else {}).get("webhook")),

@@ -19,18 +19,7 @@ from services.domain.bulk import BulkAction
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import ReleaseState
 from services.metrics.health import NAMES
-from state import (
-    alerts,
-    audit,
-    breakers,
-    bulk_jobs,
-    conservation,
-    dead_letters,
-    drills,
-    releases,
-    reviews,
-    silences,
-)
+from state import alerts, audit, breakers, bulk_jobs, conservation, dead_letters, releases, reviews, sandbox
 from state.audit import AuditEntry, AuditFilter
 from state.breakers import BreakerTransition
 
@@ -198,7 +187,7 @@ def _firing(connection: Connection, now: datetime) -> Section:
 
 
 def _silences(connection: Connection, now: datetime) -> Section:
-    running = sorted(silences.running(connection, now), key=lambda silence: silence.ends_at)
+    running = sorted(alerts.running_silences(connection, now), key=lambda silence: silence.ends_at)
     items = [
         Item(
             f"{_silenced(silence.matchers)} silenced by {silence.actor}: {silence.reason}",
@@ -246,7 +235,7 @@ def _operations(connection: Connection, _now: datetime) -> Section:
 
 
 def _drills(connection: Connection, _now: datetime) -> Section:
-    drill = drills.active(connection)
+    drill = sandbox.active(connection)
     items: tuple[Item, ...] = ()
     if drill is not None:
         text = f"{drill.kind.replace('_', ' ')} for {drill.seconds} s by {drill.actor}: {drill.phase.lower()}"

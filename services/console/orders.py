@@ -20,7 +20,7 @@ from services.domain.commands import CommandKind
 from services.domain.orders.changes import RETURNABLE, TimelineEntry
 from services.domain.orders.model import Line, Order
 from services.domain.reviews import CANCELLABLE, UNDO_FOR, ReviewAction, ReviewState
-from state import commands, history, order_search, orders, releases, reviews
+from state import commands, order_search, orders, releases, reviews
 from state.commands import Command
 from state.deduplication import Received
 from state.engine.keyset import Key, Slice
@@ -207,7 +207,7 @@ def order_view(connection: Connection, order_id: str) -> OrderView | None:
         order=order,
         cases=review_cases(connection, found),
         release=releases.get(connection, order_id),
-        timeline=tuple(history.of_order(connection, order_id)),
+        timeline=tuple(orders.timeline(connection, order_id)),
         commands=tuple(sorted(given, key=lambda command: command.created_at, reverse=True)),
         sent=sent,
         received=received,

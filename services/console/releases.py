@@ -18,7 +18,7 @@ from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import Order, ReleaseState, ReviewReason
 from services.domain.reconciliation import OFFERED, is_fresh
 from services.domain.reviews import ActionSummary, PastResolution, ReviewState, summarise
-from state import commands, history, inventory_lookups, orders, release_actions, releases, reviews
+from state import commands, inventory_lookups, orders, releases, reviews
 from state.commands import Command
 from state.inventory_lookups import StoredLookup
 from state.releases import SORTS, CauseGroup, Release, ReleaseFilter
@@ -179,12 +179,12 @@ def _job(connection: Any, order_id: str, now: datetime) -> JobView | None:
         row=rows[0],
         asking=commands.latest_of(connection, [order_id], (CommandKind.LOOK_UP_INVENTORY,)).get(order_id),
         past_actions=_past_actions(connection, job.cause),
-        timeline=tuple(history.of_order(connection, order_id)[-EXCERPT:]),
+        timeline=tuple(orders.timeline(connection, order_id)[-EXCERPT:]),
     )
 
 
 def _past_actions(connection: Any, cause: str) -> PastActions:
-    found = release_actions.last_actions(connection, cause)
+    found = releases.last_actions(connection, cause)
     return PastActions(
         summarise([PastResolution(one.action, one.actor, one.at, one.outcome, one.why) for one in found]), len(found)
     )

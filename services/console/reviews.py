@@ -40,7 +40,7 @@ from services.domain.reviews import (
     summarise,
 )
 from services.unit_of_work import SYSTEM
-from state import commands, history, inventory_lookups, orders, past_resolutions, releases, review_queue, reviews
+from state import commands, inventory_lookups, orders, releases, review_queue, reviews
 from state.commands import Command
 from state.inventory_lookups import StoredLookup
 from state.releases import Release
@@ -296,7 +296,7 @@ def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | N
     lookup = _lookup_view(connection, order_id, now)
     said = _said(lookup.answer, now, case.order.updated_at)
     retried = commands.latest_of(connection, [order_id], (CommandKind.RETRY_RELEASE,))
-    past = past_resolutions.last_cases(connection, case.review.reason, case.review.cause)
+    past = reviews.last_cases(connection, case.review.reason, case.review.cause)
     is_open = case.review.state == ReviewState.OPEN
     return CaseView(
         case=case,
@@ -305,18 +305,18 @@ def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | N
         lookup=lookup,
         release=releases.get(connection, order_id),
         release_command=retried.get(order_id),
-        timeline=tuple(history.of_order(connection, order_id)[-EXCERPT:]),
+        timeline=tuple(orders.timeline(connection, order_id)[-EXCERPT:]),
         past_resolutions=summarise(_pasts(connection, past)),
         past_count=len(past),
     )
 
 
-def _pasts(connection: Connection, cases: list[past_resolutions.PastCase]) -> list[PastResolution]:
+def _pasts(connection: Connection, cases: list[reviews.PastCase]) -> list[PastResolution]:
     """The last action of a person on each case, or else its resolution.
 
     A case that closed as a consequence of an action counts for that action.
     """
-    done = {action.review_id: action for action in past_resolutions.actions_on(connection, cases, tuple(ReviewAction))}
+    done = {action.review_id: action for action in reviews.actions_on(connection, cases, tuple(ReviewAction))}
     found = []
     for case in cases:
         last = done.get(case.review_id)

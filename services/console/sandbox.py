@@ -15,9 +15,9 @@ from services.domain.commands import CommandKind
 from services.sandbox.drills.catalogue import KINDS, Kind, Level, shown_kind
 from services.sandbox.drills.inventory import MAX_RATE
 from services.sandbox.drills.state_machine import MAX_SECONDS, MIN_SECONDS, Phase
-from state import commands, drills, replicas, sandbox
+from state import commands, replicas, sandbox
 from state.commands import Command
-from state.drills import Drill
+from state.sandbox import Drill
 
 __all__ = ["KINDS", "Kind", "Level", "Phase", "Sandbox", "SandboxPage", "shown_kind"]
 
@@ -68,7 +68,7 @@ class Sandbox:
 
     def drill(self, drill_id: str) -> Reading[Drill | None]:
         """One drill. If it does not exist, the reading has an ``as_of`` and no value."""
-        return self._access.read(("drill", drill_id), LIVE_TTL, lambda c: drills.get(c, drill_id))
+        return self._access.read(("drill", drill_id), LIVE_TTL, lambda c: sandbox.get(c, drill_id))
 
     def start(
         self, kind: str, *, seconds: int, level: float | None, reason: str, actor: str, command_id: str
@@ -90,15 +90,15 @@ class Sandbox:
 
 
 def _page(connection: Connection, now: datetime) -> SandboxPage:
-    shown = sandbox.get(connection, sandbox.SHELVES)
-    wished = sandbox.get(connection, sandbox.TRAFFIC)
+    shown = sandbox.get_value(connection, sandbox.SHELVES)
+    wished = sandbox.get_value(connection, sandbox.TRAFFIC)
     living = replicas.alive(connection, now)
     rates = [float(row.facts["sandboxTraffic"]) for row in living if row.facts.get("sandboxTraffic") is not None]
-    known = drills.latest(connection)
+    known = sandbox.latest(connection)
     given = [command for command in commands.latest(connection, limit=50) if command.kind in COMMAND_KINDS]
     return SandboxPage(
         stock=_stock(*shown) if shown else None,
-        active=drills.active(connection),
+        active=sandbox.active(connection),
         past=tuple(drill for drill in known if drill.finished_at),
         wished_rate=float(wished[0]["ordersPerSecond"]) if wished else None,
         started_rate=max(rates, default=None),

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from services.console.access import Access
 from services.domain.commands import COMMANDS, CommandState, Outcome
 from services.unit_of_work import action_entry
-from state import audit, commands, history, orders, reviews
+from state import audit, commands, orders, reviews
 from state.audit import AuditEntry
 from state.commands import Command
 
@@ -45,7 +45,7 @@ def _record(connection: Connection, command: Command, actor: str, at: datetime) 
     given = command.arguments
     if order_id:
         entry = action_entry(at, f"Taken back before it ran: {action}", actor, given.get("note") or given.get("reason"))
-        history.add(connection, order_id, [entry])
+        orders.add_timeline(connection, order_id, [entry])
     audit.add(
         connection,
         AuditEntry(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from services.domain.errors import InvalidState, NotFound
 from services.domain.external import INT64, NotAllowed, whole_number
 from services.domain.orders.changes import ACTION, TimelineEntry
-from state import audit, history, outbox
+from state import audit, orders, outbox
 from state.audit import AuditEntry
 from state.engine.database import Database
 from state.outbox import UndeliverableEvent
@@ -74,7 +74,7 @@ class UndeliverableEvents:
         audit.add(connection, entry)
         details = {"note": resolution.reason} if resolution.reason else {}
         shown = TimelineEntry(at, ACTION, _title(event, resolution.state), details, resolution.actor)
-        history.add(connection, event.order_id, [shown])
+        orders.add_timeline(connection, event.order_id, [shown])
 
 
 @dataclass(frozen=True, slots=True)

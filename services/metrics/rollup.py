@@ -21,9 +21,9 @@ from services.metrics.expressions import SeriesValue
 from services.metrics.gauges import BREAKER_STATE, STORED_GAUGES
 from services.metrics.math import EPOCH, floor
 from services.metrics.sample import ODD, Counts, SampleRow, counters_of, increments, parse, stored_counters
-from state import rollups, samples
+from state import samples
 from state.engine.database import Database
-from state.rollups import HOUR, MINUTE, Row
+from state.samples import HOUR, MINUTE, Row
 
 SETTLED = timedelta(seconds=10)
 """Time after the end of a minute until its last sample is stored."""
@@ -144,10 +144,10 @@ class MetricRollups:
         now = self._clock()
         minutes, more_minutes = await self._database.read(lambda c: _minutes(c, now))
         if minutes:
-            await self._database.write(partial(rollups.put, step=MINUTE, found=minutes))
+            await self._database.write(partial(samples.put_rollups, step=MINUTE, found=minutes))
         hours, more_hours = await self._database.read(lambda c: _hours(c, now))
         if hours:
-            await self._database.write(partial(rollups.put, step=HOUR, found=hours))
+            await self._database.write(partial(samples.put_rollups, step=HOUR, found=hours))
         return more_minutes or more_hours
 
 
@@ -169,7 +169,7 @@ def _minutes(connection: Connection, now: datetime) -> tuple[list[Row], bool]:
 
 def _start(connection: Connection, now: datetime) -> datetime | None:
     """The first minute to roll up: shortly before the newest rollup, or after a pause the first one with a sample."""
-    newest = rollups.newest(connection, MINUTE)
+    newest = samples.newest_rollup(connection, MINUTE)
     if newest is None:
         first = samples.first_at(connection, EPOCH)
         return floor(first, MINUTE) if first else None
@@ -183,18 +183,18 @@ def _start(connection: Connection, now: datetime) -> datetime | None:
 
 
 def _hours(connection: Connection, now: datetime) -> tuple[list[Row], bool]:
-    newest_minute = rollups.newest(connection, MINUTE)
+    newest_minute = samples.newest_rollup(connection, MINUTE)
     if newest_minute is None:
         return [], False
     # An hour is complete when a later hour has begun and its own minutes are no longer rolled up again.
     finished = min(floor(newest_minute, HOUR), floor(now - AGAIN - 2 * MINUTE, HOUR))
-    newest = rollups.newest(connection, HOUR)
-    first = rollups.first_at(connection, MINUTE, newest + HOUR if newest else EPOCH)
+    newest = samples.newest_rollup(connection, HOUR)
+    first = samples.first_rollup_at(connection, MINUTE, newest + HOUR if newest else EPOCH)
     if first is None or floor(first, HOUR) >= finished:
         return [], False
     start = floor(first, HOUR)
     end = min(finished, start + MAX_HOURS * HOUR)
-    return _rows(summed(rollups.between(connection, MINUTE, start, end), HOUR)), end < finished
+    return _rows(summed(samples.rollups_between(connection, MINUTE, start, end), HOUR)), end < finished
 
 
 def _rows(found: Mapping[tuple[datetime, str], Rollup]) -> list[Row]:

@@ -19,7 +19,7 @@ from services.domain.orders.changes import EVENT_IN, Change, TimelineEntry
 from services.domain.orders.model import Order, OrderStatus
 from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent
 from services.unit_of_work import OrdersContext, UnitOfWork
-from state import deduplication, history, orders, products
+from state import deduplication, orders, products
 from state.deduplication import DUPLICATE, HANDLED, IGNORED, OtherContent
 from state.products import Product
 
@@ -75,7 +75,7 @@ class InventoryEvents:
             {"eventId": event.event_id, "data": _shown(event.data)},
         )
         if change is None:
-            history.add(connection, order.order_id, [entry])
+            orders.add_timeline(connection, order.order_id, [entry])
             return IGNORED
         unit.record(order, Change({}, (entry,)).then(change))
         return HANDLED

@@ -24,7 +24,7 @@ from services.domain.orders.changes import TRANSITION, TimelineEntry
 from services.domain.orders.model import Line, Order, OrderStatus, PaymentStatus, aggregated
 from services.orders.fulfilment import OrderFulfilment
 from services.unit_of_work import OrdersContext, Recorded, UnitOfWork, counted
-from state import history, orders, releases
+from state import orders, releases
 from state.orders import KeyTaken
 
 MAX_IN_FLIGHT = 1000
@@ -172,7 +172,7 @@ def _insert(unit: UnitOfWork, order: Order, digest: str, command: PlaceOrder) ->
     if order.traceparent is not None:
         details["traceId"] = trace_id(order.traceparent)
     entry = TimelineEntry(order.created_at, TRANSITION, "Order received", details)
-    history.add(unit.connection, order.order_id, [entry])
+    orders.add_timeline(unit.connection, order.order_id, [entry])
     unit.recorded.append(Recorded(order, (order.status,)))
 
 

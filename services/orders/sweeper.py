@@ -19,7 +19,7 @@ from services.domain.orders.changes import Change
 from services.domain.orders.model import Order, OrderStatus, PaymentStatus
 from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
 from services.unit_of_work import OrdersContext, note_failure, raise_first
-from state import history, orders
+from state import orders
 from state.orders import StaleOrder
 
 BATCH_SIZE = 8
@@ -141,7 +141,7 @@ class OrderSweeper:
             if current.version != order.version:
                 # A capture may have been made since the refund found none: the refund is tried again.
                 return lifecycle.postpone(now)
-            was_captured = history.shows_capture(connection, order.order_id)
+            was_captured = orders.shows_capture(connection, order.order_id)
             is_final = state in (PaymentState.DECLINED, PaymentState.VOIDED)
             return ending.nothing_to_refund(current, now, is_final=is_final, was_captured=was_captured)
 

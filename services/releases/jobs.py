@@ -33,7 +33,7 @@ from services.domain.orders.failed_steps import reason_of
 from services.domain.orders.model import Order, ReleaseState
 from services.domain.reviews import ReleaseActionKind, ResolutionOutcome
 from services.unit_of_work import SYSTEM, OrdersContext, UnitOfWork, action_entry, call_entries, raise_first
-from state import audit, history, incident_impacts, orders, release_actions, releases
+from state import audit, incident_impacts, orders, releases
 from state.audit import AuditEntry
 from state.engine.failures import is_of_database
 from state.releases import Release, failure_values
@@ -139,12 +139,12 @@ class ReleaseJobs:
             at = self._context.clock()
             if not known:
                 refuse_changed(before, version)
-                history.add(connection, order_id, [action_entry(at, "Retry release", actor, reason)])
+                orders.add_timeline(connection, order_id, [action_entry(at, "Retry release", actor, reason)])
                 audit.add(connection, audit_release("RETRY_RELEASE", before, actor, at, reason, action_id))
             # A repeated action already has its undecided entry, unless its attempt was not sent.
-            if not known or not release_actions.has_undecided(connection, order_id):
+            if not known or not releases.has_undecided(connection, order_id):
                 kind = ReleaseActionKind.BULK_RETRY
-                release_actions.add(connection, order_id, before.cause, kind, actor, at, why=reason)
+                releases.add_action(connection, order_id, before.cause, kind, actor, at, why=reason)
             claimed = releases.claim(connection, [order_id], at + self._claim)
             if not claimed:
                 raise changed_since(before)
@@ -166,9 +166,9 @@ class ReleaseJobs:
         if before.state == ReleaseState.DONE:
             return before
         at = self._context.clock()
-        release_actions.add(connection, order_id, before.cause, ReleaseActionKind.RETRY, actor, at)
+        releases.add_action(connection, order_id, before.cause, ReleaseActionKind.RETRY, actor, at)
         releases.start(connection, order_id, before.reason, at)
-        history.add(connection, order_id, [action_entry(at, "Retry release", actor)])
+        orders.add_timeline(connection, order_id, [action_entry(at, "Retry release", actor)])
         fresh = {"state": ReleaseState.PENDING, "attempts": 0}
         audit.add(connection, audit_release("RETRY_RELEASE", before, actor, at, action_id=action_id, after=fresh))
         after = releases.get(connection, order_id)
@@ -257,7 +257,7 @@ class ReleaseJobs:
             order = orders.get(connection, job.order_id)
             if not current or end.change is None or order is None:
                 if end.outcome is not None:
-                    history.add(connection, job.order_id, call_entries(attempts))
+                    orders.add_timeline(connection, job.order_id, call_entries(attempts))
                 incident_impacts.add(connection, job.order_id, incident_impact.of_attempts(attempts))
                 return
             unit.record(order, end.change(order, at), attempts=attempts)
@@ -275,16 +275,16 @@ def _released(title: str, job: Release) -> _End:
 def _note_end(connection: Connection, job: Release, end: _End, at: datetime) -> None:
     """Store the outcome of the undecided action, or that the automatic retries of the job ended it."""
     if end.put_back_to is not None:
-        release_actions.forget_undecided(connection, job.order_id)
+        releases.forget_undecided(connection, job.order_id)
     if end.outcome not in (OUTCOME_RELEASED, OUTCOME_FAILED):
         return
     is_done = end.outcome == OUTCOME_RELEASED
     outcome = ResolutionOutcome.LASTED if is_done else ResolutionOutcome.FAILED
-    if release_actions.decide(connection, job.order_id, outcome) or not job.attempts:
+    if releases.decide_action(connection, job.order_id, outcome) or not job.attempts:
         return
     cause = job.cause if is_done else end.values["cause"]
     kind = ReleaseActionKind.AUTOMATIC
-    release_actions.add(connection, job.order_id, cause, kind, SYSTEM, at, outcome=outcome)
+    releases.add_action(connection, job.order_id, cause, kind, SYSTEM, at, outcome=outcome)
 
 
 def _not_confirmed(order_id: str, job: Release | None) -> ReleaseFailed:

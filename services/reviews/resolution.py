@@ -42,7 +42,7 @@ from services.reviews.cases import (
 )
 from services.reviews.comparison import Reconciliation
 from services.unit_of_work import OrdersContext, UnitOfWork, action_entry, after_calls, call_entries, counted
-from state import audit, conservation, history, incident_impacts, orders, release_actions, releases, reviews
+from state import audit, conservation, incident_impacts, orders, releases, reviews
 from state.releases import Release
 from state.reviews import Review
 
@@ -280,7 +280,7 @@ class ReviewResolution:
             then = replace(current, **decided.values) if decided else current
             self._audit(connection, command, review, current, then, "done")
             if decided is None:
-                history.add(connection, current.order_id, [entry])
+                orders.add_timeline(connection, current.order_id, [entry])
             else:
                 unit.record(current, Change({}, (entry,)).then(decided), actor=command.actor)
 
@@ -298,7 +298,7 @@ class ReviewResolution:
                 return False
             reviews.renew_claim(connection, review.review_id, command.actor, at, at + LEASE)
             entry = action_entry(at, f"Review: {command.action}", command.actor, command.note)
-            history.add(connection, review.order_id, [entry])
+            orders.add_timeline(connection, review.order_id, [entry])
             self._audit(connection, command, review, order, order, "started")
             return True
 
@@ -313,7 +313,7 @@ class ReviewResolution:
             at = self._context.clock()
             title = f"Review: {command.action} failed: {error.code}"
             entries = [*call_entries(attempts), action_entry(at, title, command.actor, error.message)]
-            history.add(connection, review.order_id, entries)
+            orders.add_timeline(connection, review.order_id, entries)
             incident_impacts.add(connection, review.order_id, incident_impact.of_attempts(attempts))
             again = replace(command, action_id=None)
             self._audit(connection, again, review, order, order, f"failed: {error.code}")
@@ -334,5 +334,5 @@ def end_as_marked(
         return False
     kind = ReleaseActionKind.BULK_MARKED if in_bulk else ReleaseActionKind.MARKED
     lasted = ResolutionOutcome.LASTED
-    release_actions.add(connection, job.order_id, job.cause, kind, actor, at, why=why, outcome=lasted)
+    releases.add_action(connection, job.order_id, job.cause, kind, actor, at, why=why, outcome=lasted)
     return True

@@ -18,7 +18,7 @@ from services.commands.queue import CLAIM as COMMAND_CLAIM
 from services.domain.orders.failed_steps import LONGEST_DELAY as LONGEST_STEP_DELAY
 from services.reviews.cases import LEASE as CASE_CLAIM
 from services.unit_of_work import OrdersContext
-from state import leases, notifications, outbox, tables
+from state import notifications, outbox, replicas, tables
 from state.engine.transactions import apart
 
 logger = logging.getLogger("holdfast.timekeeping")
@@ -109,7 +109,7 @@ class ClockSkewRepair:
     """Reschedules a batch of each kind of row in each round."""
 
     def __init__(
-        self, context: OrdersContext, longest_wait: timedelta, longest_lease: timedelta = leases.LONGEST
+        self, context: OrdersContext, longest_wait: timedelta, longest_lease: timedelta = replicas.LONGEST_LEASE
     ) -> None:
         """``longest_wait`` applies to orders and release jobs, ``longest_lease`` to bulk jobs and leaders."""
         self._context = context

@@ -26,7 +26,7 @@ from services.messaging.topology import EventRecovery, Topology
 from services.orders.inventory_events import EARLY, InventoryEvents
 from services.runtime.parts import Parts, Seam
 from services.unit_of_work import Recorded
-from state import deduplication, leases, orders
+from state import deduplication, orders, replicas
 
 EARLIER_DURABLE = "order-service"
 """Earlier name of the durable consumer, without the installation."""
@@ -105,7 +105,7 @@ async def build_messaging(parts: Parts, stack: AsyncExitStack) -> Messaging:
     )
     inbound = InventoryEvents(parts.context)
     dead_letters = DeadLetters(database, clock, new_id, inbound.handle)
-    owner = await database.write(lambda c: leases.decided_once(c, "installation", new_id(), clock()))
+    owner = await database.write(lambda c: replicas.decided_once(c, "installation", new_id(), clock()))
     consumers = EventConsumers(parts, nats, topology, inbound, dead_letters, owner)
 
     def after_commit(recorded: Recorded) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, false, select, tuple_
 
 from services.domain.bulk import BulkJobState
-from state import alerts, conservation, dead_letters, rollups, samples, tables
+from state import alerts, conservation, dead_letters, samples, tables
 from state.engine.database import Database
 
 logger = logging.getLogger("holdfast.retention")
@@ -56,13 +56,13 @@ KEPT: tuple[KeptRows, ...] = (
         tables.metric_rollups,
         tables.metric_rollups.c.at,
         timedelta(days=31),
-        (tables.metric_rollups.c.step_seconds == rollups.MINUTE.total_seconds(),),
+        (tables.metric_rollups.c.step_seconds == samples.MINUTE.total_seconds(),),
     ),
     KeptRows(
         tables.metric_rollups,
         tables.metric_rollups.c.at,
         timedelta(days=400),
-        (tables.metric_rollups.c.step_seconds == rollups.HOUR.total_seconds(),),
+        (tables.metric_rollups.c.step_seconds == samples.HOUR.total_seconds(),),
     ),
     KeptRows(tables.order_impacts, tables.order_impacts.c.at, timedelta(days=90)),
     KeptRows(tables.breaker_transitions, tables.breaker_transitions.c.at, timedelta(days=90)),

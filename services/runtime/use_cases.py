@@ -39,7 +39,7 @@ from services.sandbox.drills.inventory import InventorySwitches, Shelves, switch
 from services.sandbox.drills.runner import DrillRunner
 from services.unit_of_work import Recorded
 from services.use_cases import UseCases
-from state import leases
+from state import replicas
 from state.engine.database import Database
 
 CONSERVATION = "conservation"
@@ -202,6 +202,6 @@ class Leader:
         """Run one round of a Loop; do nothing while another replica has the lease."""
         now = self._clock()
         is_leader = await self._database.write(
-            lambda c: leases.take(c, self._name, self._replica, now, now + self._lease)
+            lambda c: replicas.take_lease(c, self._name, self._replica, now, now + self._lease)
         )
         return await self._run_round() if is_leader else False

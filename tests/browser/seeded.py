@@ -20,12 +20,11 @@ from sqlalchemy import Connection, update
 from services.base.addresses import free_port
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import InventoryStatus, Line, OrderStatus, ReviewReason
-from state import bulk_jobs, history, leases, orders, releases, reviews
+from state import bulk_jobs, orders, releases, replicas, reviews, tables
 from state.bulk_jobs import BulkItem, BulkJob
 from state.engine.database import Database, opened
 from state.engine.transactions import DatabaseReplaced
 from state.schema import migrate
-from state.tables import replicas
 from tests.browser.product import ROOT, wait_until_healthy
 from tests.support import seed_console
 from tests.support.children import MORTAL, end
@@ -113,7 +112,7 @@ def _long_ids(connection: Connection, now: datetime) -> None:
         reservation_id="0b9d3c5e-6a43-4f0e-9a52-0f1f4dd6a1c2",
     )  # fmt: skip
     orders.add(connection, made, "h")
-    history.add(connection, LONG_ID, seed_console.story(made))
+    orders.add_timeline(connection, LONG_ID, seed_console.story(made))
     reviews.open_case(
         connection, "01a204c8-0000-7aaa-8bbb-1a42c2e740de", LONG_ID, ReviewReason.RELEASE_FAILED,
         "Circuit breaker inventoryServiceReleaser is open; nothing was sent.", at,
@@ -128,8 +127,8 @@ def _fresh(connection: Connection) -> None:
     breakers = [seed_console.breaker(name, "closed", now, **quiet) for name in seed_console.BREAKERS]
     lags = [lag | {"redelivered": 0, "at": now.isoformat()}]
     seed_console.heartbeat(connection, now, breakers, consumers=lags)
-    leases.take(connection, "alerts", seed_console.REPLICA, now, now + timedelta(seconds=15))
-    leases.note(connection, "alerts", {"intervalSeconds": 5.0, "webhook": False, "rules": {}})
+    replicas.take_lease(connection, "alerts", seed_console.REPLICA, now, now + timedelta(seconds=15))
+    replicas.note_lease(connection, "alerts", {"intervalSeconds": 5.0, "webhook": False, "rules": {}})
 
 
 @contextmanager
@@ -155,7 +154,7 @@ def _alive(database: Database) -> Iterator[None]:
 
 def _beat(connection: Connection) -> None:
     now = datetime.now(UTC)
-    connection.execute(update(replicas).values(heartbeat_at=now))
-    evaluated = leases.get(connection, "alerts")
+    connection.execute(update(tables.replicas).values(heartbeat_at=now))
+    evaluated = replicas.get_lease(connection, "alerts")
     assert evaluated is not None
-    leases.note(connection, "alerts", evaluated.noted | {"evaluatedAt": timestamp(now)})
+    replicas.note_lease(connection, "alerts", evaluated.noted | {"evaluatedAt": timestamp(now)})

@@ -37,7 +37,7 @@ BACKGROUND = (
 )
 """How the names of transactions begin that belong to no order, or are counted elsewhere."""
 
-MEASURED = "state.rollups"
+MEASURED = "state.samples"
 """The module whose functions are transactions by themselves, and belong to no order either."""
 
 WRAPPERS = {

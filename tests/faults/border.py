@@ -26,12 +26,12 @@ from services.messaging.jetstream import Connection
 from services.orders.placement import PlaceOrder
 from services.runtime.parts import Seam
 from services.worker import Worker, build
-from state import bulk_jobs, commands, drills, notifications, orders, parked_events, releases, reviews, tables
+from state import bulk_jobs, commands, notifications, orders, parked_events, releases, reviews, sandbox, tables
 from state.bulk_jobs import BulkItem, BulkJob
 from state.commands import Command
-from state.drills import Drill
 from state.engine.database import Database
 from state.parked_events import HANDLER_FAILED, ParkedEvent
+from state.sandbox import Drill
 from tests.support import seed_console
 from tests.support.drills import Switches
 from tests.support.fakes import InMemoryInventory, InMemoryInventoryLookup, InMemoryPayments
@@ -288,7 +288,7 @@ def _fill(connection: Any, at: datetime) -> None:
         bulk = BulkJob(f"op-{one}", "retry_release", None, "ada", "why", "Failed", [], 1, 0, at, at)
         bulk_jobs.add(connection, bulk, [BulkItem(bulk.job_id, one, one, 0, *seen[one])])
     notifications.add(connection, alert_id="a", name="a", status="firing", payload={"alerts": []}, at=at)
-    drills.start(connection, Drill("d-1", "outage", {"outage": True}, 10, "ada", "why", "WAITING", at))
+    sandbox.start(connection, Drill("d-1", "outage", {"outage": True}, 10, "ada", "why", "WAITING", at))
     payload = orjson.dumps({"orderId": "ORD-1002", "reservationId": "r"})
     parked = ParkedEvent(
         "S", "", 1, "inventory.confirmed", "ORD-1002", payload, {}, HANDLER_FAILED, "why", 1, at, at

@@ -17,7 +17,7 @@ from services.alerting.receiver import AlertReceiver, AlertsFull, Received
 from services.alerting.rules import rules
 from services.base.settings import Settings
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
-from state import alerts, audit, dead_letters, leases, notifications, samples, silences
+from state import alerts, audit, dead_letters, notifications, replicas, samples
 from state.alerts import FIRING, LEASE, MAX_RECEIVED, PENDING, PROMETHEUS, RESOLVED
 from state.dead_letters import DeadLetter
 from state.engine.database import Database, opened
@@ -105,7 +105,7 @@ async def test_one_of_two_replicas_judges(site: Site) -> None:
     for name in ("a", "b", "a", "b"):
         await site.replica(name).evaluate()
         site.later(0.2)
-    assert (await site.read(lambda c: leases.get(c, LEASE))).holder == "a"
+    assert (await site.read(lambda c: replicas.get_lease(c, LEASE))).holder == "a"
     assert await site.queued() == [(DEAD_LETTERS, "firing")]
 
 
@@ -126,10 +126,10 @@ async def test_the_lease_of_a_dead_replica_is_taken_over_and_the_alert_goes_on(s
     b = site.replica("b")
     site.later(4)
     await b.evaluate()
-    assert (await site.read(lambda c: leases.get(c, LEASE))).holder == "a"
+    assert (await site.read(lambda c: replicas.get_lease(c, LEASE))).holder == "a"
     site.later(2)
     await b.evaluate()
-    assert (await site.read(lambda c: leases.get(c, LEASE))).holder == "b"
+    assert (await site.read(lambda c: replicas.get_lease(c, LEASE))).holder == "b"
     assert (await site.the()).fired_at == NOON
     assert await site.queued() == [(DEAD_LETTERS, "firing")]
 
@@ -140,7 +140,7 @@ async def test_a_replica_that_stops_in_good_order_hands_over_at_once(site: Site)
     await a.release_lease()
     await b.release_lease()
     await b.evaluate()
-    assert (await site.read(lambda c: leases.get(c, LEASE))).holder == "b"
+    assert (await site.read(lambda c: replicas.get_lease(c, LEASE))).holder == "b"
 
 
 async def test_a_judge_whose_clock_is_set_back_goes_on_judging_what_is_sampled_since(site: Site) -> None:
@@ -178,7 +178,7 @@ async def test_a_replica_whose_clock_is_wrong_hands_over_at_once(site: Site) -> 
     await a.release_lease()
     site.later(-3600)
     await b.evaluate()
-    assert (await site.read(lambda c: leases.get(c, LEASE))).holder == "b"
+    assert (await site.read(lambda c: replicas.get_lease(c, LEASE))).holder == "b"
 
 
 async def test_for_is_counted_across_a_restart(site: Site) -> None:
@@ -305,8 +305,8 @@ async def test_a_silence_suppresses_until_it_ends_by_itself(site: Site) -> None:
     site.later(2)
     await replica.evaluate()
     assert await site.queued() == [(DEAD_LETTERS, "firing")]
-    assert await site.read(lambda c: silences.running(c, site.now)) == []
-    assert (await site.read(lambda c: silences.ended(c, site.now)))[0].silence_id == made.silence_id
+    assert await site.read(lambda c: alerts.running_silences(c, site.now)) == []
+    assert (await site.read(lambda c: alerts.ended_silences(c, site.now)))[0].silence_id == made.silence_id
     (entry,) = await site.read(audit.page)
     assert (entry.action, entry.reason, entry.after["alerts"]) == ("SILENCE_ALERTS", "known", [DEAD_LETTERS])
 
@@ -336,7 +336,7 @@ async def test_a_silence_asked_for_twice_is_one(site: Site) -> None:
         await site.desk.silence_alert(
             alert_id, ends_in=timedelta(hours=1), reason="known", actor="ada", action_id="c-1"
         )
-    assert len(await site.read(lambda c: silences.running(c, site.now))) == 1
+    assert len(await site.read(lambda c: alerts.running_silences(c, site.now))) == 1
     assert len(await site.read(audit.page)) == 1
 
 

@@ -18,7 +18,7 @@ from services.alerting.threshold_rule import Rule
 from services.base.settings import Settings
 from services.domain.orders.model import OrderStatus
 from services.metrics.expressions import MetricData, Vector
-from state import alerts, leases, notifications, order_search, orders, samples
+from state import alerts, notifications, order_search, orders, replicas, samples
 from state.alerts import FIRING, LEASE, RESOLVED
 from state.engine.database import Database, opened
 from state.tables import orders as orders_table
@@ -145,7 +145,7 @@ async def test_a_rule_that_raises_keeps_no_other_from_being_judged(database: Dat
     await database.write(_dead_letter)
     assert await world.standing() == {DEAD_LETTERS: FIRING}
     assert world.failed == ["rule"]
-    noted = (await database.read(lambda c: leases.get(c, LEASE))).noted
+    noted = (await database.read(lambda c: replicas.get_lease(c, LEASE))).noted
     assert noted["failures"] == ["rule Broken: RuntimeError: unforeseen"]
     assert noted["rules"]["Broken"]["value"] is None
 

@@ -13,11 +13,11 @@ from services.domain.incident_impact import DENIED, FLAGGED, REFUSED, Impact
 from services.domain.orders.events import timestamp
 from services.metrics.catalogue import LATENCY_BUCKETS
 from services.metrics.rollup import MetricRollups, Rollup, decoded
-from state import incident_impacts, order_search, orders, rollups, samples, tables
+from state import incident_impacts, order_search, orders, samples, tables
 from state.engine.database import Database
 from state.incident_impacts import Window
 from state.order_search import OrderQuery
-from state.rollups import HOUR, MINUTE
+from state.samples import HOUR, MINUTE
 from tests.support.retention import prune
 from tests.support.seed_console import order
 
@@ -129,7 +129,7 @@ class Worker:
 
 
 def rolled(database: Database, step: timedelta = MINUTE) -> dict[tuple[datetime, str], Rollup]:
-    found = database.read_now(lambda c: rollups.between(c, step, NOON - 48 * HOUR, NOON + 48 * HOUR))
+    found = database.read_now(lambda c: samples.rollups_between(c, step, NOON - 48 * HOUR, NOON + 48 * HOUR))
     return {(at, replica): decoded(counts) for at, replica, counts in found}
 
 
@@ -229,7 +229,7 @@ async def test_a_day_and_a_month_have_a_known_size(database: Database) -> None:
     full.samples(NOON, NOON + 2 * MINUTE)
     await roll_up(database, NOON + 3 * MINUTE)
     sample = database.read_now(lambda c: samples.since(c, NOON))[-1][2]
-    minute = database.read_now(lambda c: rollups.between(c, MINUTE, NOON, NOON + HOUR))[0][2]
+    minute = database.read_now(lambda c: samples.rollups_between(c, MINUTE, NOON, NOON + HOUR))[0][2]
     assert len(orjson.dumps(_of_three_operations(sample))) < 1700
     assert len(orjson.dumps(_of_three_operations(minute))) < 1250
 
@@ -279,8 +279,8 @@ async def test_old_rows_are_pruned_in_small_steps(
     database: Database, number: int, step: timedelta, other: timedelta
 ) -> None:
     rows = [(NOON + n * step, "a", {}) for n in range(10)]
-    database.write_now(lambda c: rollups.put(c, MINUTE, rows))
-    database.write_now(lambda c: rollups.put(c, HOUR, rows))
+    database.write_now(lambda c: samples.put_rollups(c, MINUTE, rows))
+    database.write_now(lambda c: samples.put_rollups(c, HOUR, rows))
     assert database.write_now(lambda c: prune(c, tables.metric_rollups, NOON + 8 * step, 5, number)) == 5
     assert database.write_now(lambda c: prune(c, tables.metric_rollups, NOON + 8 * step, 5, number)) == 3
-    assert len(database.read_now(lambda c: rollups.between(c, other, NOON, NOON + 99 * HOUR))) == 10
+    assert len(database.read_now(lambda c: samples.rollups_between(c, other, NOON, NOON + 99 * HOUR))) == 10

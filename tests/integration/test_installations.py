@@ -13,7 +13,7 @@ from services.domain.errors import ConfigurationError
 from services.domain.orders import events
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.jetstream import INVENTORY_EVENTS, Connection, ensure_streams
-from state import leases
+from state import replicas
 from state.engine.database import Database
 from tests.support.fakes import START
 from tests.support.nats_server import eventually
@@ -111,7 +111,7 @@ async def _is_settled(connection: Connection) -> bool:
 
 async def test_the_identity_of_a_database_is_decided_once(database: Database) -> None:
     one, other = [
-        await database.write(lambda c, proposal=proposal: leases.decided_once(c, "installation", proposal, START))
+        await database.write(lambda c, proposal=proposal: replicas.decided_once(c, "installation", proposal, START))
         for proposal in ("first", "second")
     ]
     assert (one, other) == ("first", "first")

@@ -17,17 +17,7 @@ from services.domain.conservation import StockState
 from services.domain.orders.model import Line
 from services.domain.reconciliation import NO_ANSWER, LookupResult
 from services.domain.reviews import standings
-from state import (
-    audit,
-    commands,
-    inventory_lookups,
-    orders,
-    past_resolutions,
-    release_actions,
-    review_queue,
-    reviews,
-    tables,
-)
+from state import audit, commands, inventory_lookups, orders, releases, review_queue, reviews, tables
 from state.audit import AuditEntry
 from state.commands import Command
 from state.engine.database import Database, opened
@@ -251,13 +241,13 @@ def test_the_past_resolutions_are_the_last_cases_of_one_cause_and_what_became_of
         reviews.open_case(connection, "REV-again", "ORD-1", "PAYMENT_UNKNOWN", "", NOON)
 
     database.write_now(resolve)
-    found = database.read_now(lambda c: past_resolutions.last_cases(c, "CONFIRMATION_TIMEOUT", "AA_CODE"))
+    found = database.read_now(lambda c: reviews.last_cases(c, "CONFIRMATION_TIMEOUT", "AA_CODE"))
     assert [(case.review_id, case.order_status, case.came_again) for case in found] == [
         ("REV-2", "CONFIRMED", False),
         ("REV-1", "CONFIRMED", True),
         ("REV-0", "CONFIRMED", False),
     ]
-    done = database.read_now(lambda c: past_resolutions.actions_on(c, found, ["RECONFIRM"]))
+    done = database.read_now(lambda c: reviews.actions_on(c, found, ["RECONFIRM"]))
     assert [(action.review_id, action.action) for action in done] == [
         ("REV-0", "RECONFIRM"),
         ("REV-1", "RECONFIRM"),
@@ -283,18 +273,18 @@ def test_what_was_done_about_releases_is_kept_by_cause_decided_once_and_pruned(d
     at = [NOON + minutes(number) for number in range(4)]
 
     def fill(connection: Any) -> None:
-        release_actions.add(connection, "ORD-1", "X: y", "RETRY", "ada", at[0])
-        release_actions.add(connection, "ORD-1", "X: y", "RETRY", "bob", at[1])
-        assert release_actions.has_undecided(connection, "ORD-1")
-        assert release_actions.decide(connection, "ORD-1", "HELD")
-        assert not release_actions.decide(connection, "ORD-1", "FAILED")
-        release_actions.add(connection, "ORD-1", "NOT_TRIED", "RETRY", "eve", at[2])
+        releases.add_action(connection, "ORD-1", "X: y", "RETRY", "ada", at[0])
+        releases.add_action(connection, "ORD-1", "X: y", "RETRY", "bob", at[1])
+        assert releases.has_undecided(connection, "ORD-1")
+        assert releases.decide_action(connection, "ORD-1", "HELD")
+        assert not releases.decide_action(connection, "ORD-1", "FAILED")
+        releases.add_action(connection, "ORD-1", "NOT_TRIED", "RETRY", "eve", at[2])
 
     database.write_now(fill)
-    found = database.read_now(lambda c: release_actions.last_actions(c, "X: y"))
+    found = database.read_now(lambda c: releases.last_actions(c, "X: y"))
     assert [(one.actor, one.outcome, one.at) for one in found] == [("bob", "HELD", at[1]), ("ada", "FAILED", at[0])]
-    database.write_now(lambda c: release_actions.came_again(c, "ORD-1"))
-    again = database.read_now(lambda c: release_actions.last_actions(c, "X: y"))
+    database.write_now(lambda c: releases.came_again(c, "ORD-1"))
+    again = database.read_now(lambda c: releases.last_actions(c, "X: y"))
     assert [one.outcome for one in again] == ["FAILED", "FAILED"]
     assert database.write_now(lambda c: prune(c, tables.release_actions, at[1], 10)) == 1
 
@@ -346,12 +336,12 @@ def test_no_question_of_the_desk_reads_a_whole_table(sqlite_url: str) -> None:
                 review_queue.by_cause(connection, wanted, NOON)
                 review_queue.by_product(connection, wanted, NOON)
             review_queue.page(connection, CaseFilter(text="ORD-1"), NOON, limit=20)
-            past = past_resolutions.last_cases(connection, "CONFIRMATION_TIMEOUT", "AA_CODE")
-            past_resolutions.actions_on(connection, past, ["RECONFIRM"])
+            past = reviews.last_cases(connection, "CONFIRMATION_TIMEOUT", "AA_CODE")
+            reviews.actions_on(connection, past, ["RECONFIRM"])
             commands.latest_of(connection, ["a", "b"], ("x", "y"))
             inventory_lookups.of_orders(connection, ["a"])
             inventory_lookups.not_fresh(connection, ["a"], NOON)
-            release_actions.last_actions(connection, "X: y")
+            releases.last_actions(connection, "X: y")
 
         with database.engine.connect() as connection:
             questions = asked(connection, look)

@@ -24,14 +24,13 @@ from state import (
     commands,
     dead_letters,
     deduplication,
-    history,
-    leases,
     order_search,
     orders,
     outbox,
     parked_events,
     products,
     releases,
+    replicas,
     reviews,
     samples,
     tables,
@@ -415,7 +414,7 @@ async def fill(database, number):
             dead_letter = DeadLetter(f"d-{n}", "S", n, "s", None, b"", {}, "r", 1, "OPEN", START)
             dead_letters.add(connection, dead_letter)
             commands.store(connection, Command(f"c-{n}", "k", "t", {}, "a", "STORED", START))
-        history.add(connection, "o-0000", [TimelineEntry(START, "action", "x")] * (number + 500))
+        orders.add_timeline(connection, "o-0000", [TimelineEntry(START, "action", "x")] * (number + 500))
 
     await database.write(transaction)
 
@@ -437,7 +436,7 @@ async def test_every_list_is_bounded_whatever_is_requested(database):
     assert samples.MAX_SAMPLES / 3 < await length(lambda c: samples.since(c, far)) <= samples.MAX_SAMPLES
     assert await length(lambda c: breakers.transitions_since(c, far)) == 500
     assert await length(commands.latest) == 20
-    assert await length(lambda c: history.of_order(c, "o-0000")) == history.MAX_ENTRIES
+    assert await length(lambda c: orders.timeline(c, "o-0000")) == orders.MAX_ENTRIES
     assert await database.read(lambda c: order_search.count(c, OrderQuery(), 100)) == (100, True)
 
 
@@ -491,7 +490,9 @@ async def test_pruning_takes_small_steps(database):
 
 
 # There are as few leases as kinds of work.
-RESCHEDULED = [rows for rows in scheduled(timedelta(hours=1), leases.LONGEST) if rows.table is not tables.leases]
+RESCHEDULED = [
+    rows for rows in scheduled(timedelta(hours=1), replicas.LONGEST_LEASE) if rows.table is not tables.leases
+]
 
 
 def _prune(kept, connection):
@@ -534,8 +535,8 @@ LISTS: dict[str, Any] = {
     "waiting events": outbox.pending,
     "whether commands wait": lambda c: commands.any_waiting(c, START),
     "waiting commands": lambda c: commands.claim(c, START, LATER, 8),
-    "a timeline": lambda c: history.of_order(c, "o"),
-    "whether money was captured": lambda c: history.shows_capture(c, "o"),
+    "a timeline": lambda c: orders.timeline(c, "o"),
+    "whether money was captured": lambda c: orders.shows_capture(c, "o"),
     "cases opened since": lambda c: reviews.count_open_since(c, START),
     "the audit log": lambda c: audit.page(c, limit=50),
     "open dead letters": lambda c: dead_letters.page(c, limit=50),
@@ -618,14 +619,16 @@ async def test_money_that_was_ever_captured_is_remembered_however_long_the_timel
         return TimelineEntry(START + timedelta(seconds=next(at)), kind, "x", details)
 
     def fill(connection):
-        history.add(connection, "o-1", [entry("transition", {"from": "RECEIVED", "to": "RESERVING"})])
-        history.add(connection, "o-1", [entry("transition", details)])
-        history.add(connection, "o-1", [entry("call", {"operation": "refund"})] * (history.MAX_ENTRIES + 1))
+        orders.add_timeline(connection, "o-1", [entry("transition", {"from": "RECEIVED", "to": "RESERVING"})])
+        orders.add_timeline(connection, "o-1", [entry("transition", details)])
+        orders.add_timeline(connection, "o-1", [entry("call", {"operation": "refund"})] * (orders.MAX_ENTRIES + 1))
         # What others say about their own events is no word of the gateway.
-        history.add(connection, "o-2", [entry("transition", {}), entry("event_in", {"captured": True, "to": "PLACED"})])
+        orders.add_timeline(
+            connection, "o-2", [entry("transition", {}), entry("event_in", {"captured": True, "to": "PLACED"})]
+        )
 
     await database.write(fill)
-    seen = [await database.read(lambda c, o=o: history.shows_capture(c, o)) for o in ("o-1", "o-2", "o-3")]
+    seen = [await database.read(lambda c, o=o: orders.shows_capture(c, o)) for o in ("o-1", "o-2", "o-3")]
     assert seen == [True, False, False]
 
 

@@ -19,7 +19,7 @@ from services.domain.orders import ending, events
 from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.events import OutgoingEvent
 from services.domain.orders.model import CustomerPriority, Line, Order, ReleaseState
-from state import audit, deduplication, history, incident_impacts, orders, outbox, release_actions, releases, reviews
+from state import audit, deduplication, incident_impacts, orders, outbox, releases, reviews
 from state.orders import StaleOrder
 from state.releases import Release
 from state.reviews import Review
@@ -276,12 +276,12 @@ def standing_in_for_the_database() -> Iterator[None]:
         (deduplication, "add", Tables.remember_event),
         (orders, "add_return", Tables.remember_return),
         (orders, "find_return", lambda *_: None),
-        (history, "add", Tables.note_on_timeline),
+        (orders, "add_timeline", Tables.note_on_timeline),
         (incident_impacts, "add", lambda *_: None),
         # A memory for people: no rule of an order reads it.
-        (release_actions, "add", lambda *_, **__: None),
-        (release_actions, "decide", lambda *_: True),
-        (history, "shows_capture", Tables.shows_capture),
+        (releases, "add_action", lambda *_, **__: None),
+        (releases, "decide_action", lambda *_: True),
+        (orders, "shows_capture", Tables.shows_capture),
         (audit, "add", lambda *_: None),
         (audit, "last_on", lambda *_: None),
         (unit_of_work, "encode", lambda event, *_: event),

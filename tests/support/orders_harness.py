@@ -47,7 +47,7 @@ from services.reviews.comparison import Reconciliation
 from services.reviews.resolution import ReviewResolution
 from services.unit_of_work import OrdersContext, Recorded
 from services.use_cases import UseCases
-from state import audit, history, order_search, outbox, releases, reviews, tables
+from state import audit, order_search, orders, outbox, releases, reviews, tables
 from state.audit import AuditEntry
 from state.commands import Command
 from state.commands import get as get_command
@@ -375,7 +375,7 @@ class OrdersHarness:
         return await self.context.get(order_id)
 
     async def timeline(self, order_id: str) -> list[TimelineEntry]:
-        return await self.real_database.read(lambda c: history.of_order(c, order_id))
+        return await self.real_database.read(lambda c: orders.timeline(c, order_id))
 
     async def titles(self, order_id: str) -> list[str]:
         return [entry.title for entry in await self.timeline(order_id)]

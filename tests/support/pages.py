@@ -16,17 +16,12 @@ from services.console import facade
 from services.console.facade import Console
 from services.domain.conservation import StockState
 from services.domain.reconciliation import LookupResult
-from state import (
-    bulk_jobs,
-    commands,
-    drills,
-    inventory_lookups,
-)
+from state import bulk_jobs, commands, inventory_lookups, sandbox
 from state.bulk_jobs import BulkJob
 from state.commands import Command
-from state.drills import Drill
 from state.engine.database import Database, opened
 from state.inventory_lookups import StoredLookup
+from state.sandbox import Drill
 from tests.support import seed_console
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -151,7 +146,7 @@ def begin(database: Database, phase: str = "RUNNING", **more: object) -> None:
     drill = Drill("DRL-2", "latency", {"latencyMs": 5000}, 60, "ben", "a rehearsal", "WAITING", NOON)
 
     def transaction(connection: object) -> None:
-        assert drills.start(connection, drill)  # type: ignore[arg-type]
-        drills.save(connection, drill, phase=phase, began_at=NOON - timedelta(seconds=20), **more)  # type: ignore[arg-type]
+        assert sandbox.start(connection, drill)  # type: ignore[arg-type]
+        sandbox.save(connection, drill, phase=phase, began_at=NOON - timedelta(seconds=20), **more)  # type: ignore[arg-type]
 
     database.write_now(transaction)

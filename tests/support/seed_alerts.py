@@ -12,9 +12,8 @@ from services.alerting.rules import rules
 from services.alerting.state_machine import annotations_of, event_of
 from services.base.settings import Settings
 from services.domain.orders.events import timestamp
-from state import alerts, leases, notifications, silences
-from state.alerts import FIRING, PENDING, PROMETHEUS, RESOLVED, WORKER, Alert
-from state.silences import Silence
+from state import alerts, notifications, replicas
+from state.alerts import FIRING, PENDING, PROMETHEUS, RESOLVED, WORKER, Alert, Silence
 
 RULES = {rule.name: rule for rule in rules(Settings())}
 LINK = "http://127.0.0.1:8600/api/v1/alerts"
@@ -71,7 +70,7 @@ def fill(connection: Any, now: datetime) -> None:
     ends_at = now + timedelta(minutes=41)
     matchers = [matcher.wire() for matcher in Matcher.all_of(dead_letters.labels)]
     made = Silence(SILENCE, matchers, reason, "ben@example.com", now - timedelta(minutes=19), ends_at)
-    silences.add(connection, made)
+    alerts.add_silence(connection, made)
     _history(connection, now, was, over, standing, f"{reason} (until {ends_at:%d %b %H:%M} UTC)")
     _evaluated(connection, now)
     _mail(connection, now, over)
@@ -105,10 +104,10 @@ VALUES = {
 
 
 def _evaluated(connection: Any, now: datetime) -> None:
-    leases.take(connection, "alerts", "worker-1", now, now + timedelta(seconds=15))
+    replicas.take_lease(connection, "alerts", "worker-1", now, now + timedelta(seconds=15))
     evaluated = {name: {"value": value, "threshold": RULES[name].threshold} for name, value in VALUES.items()}
     noted = {"evaluatedAt": timestamp(now - timedelta(seconds=2)), "intervalSeconds": 5.0, "webhook": True}
-    leases.note(connection, "alerts", noted | {"rules": evaluated})
+    replicas.note_lease(connection, "alerts", noted | {"rules": evaluated})
 
 
 def _mail(connection: Any, now: datetime, over: Alert) -> None:

@@ -31,13 +31,11 @@ from state import (
     commands,
     conservation,
     dead_letters,
-    history,
     incident_impacts,
     inventory_lookups,
     order_search,
     orders,
     outbox,
-    release_actions,
     releases,
     replicas,
     reviews,
@@ -127,7 +125,7 @@ def _orders(connection: Any, now: datetime, confirmed: int) -> None:
             f"ORD-1{number:03}", status, at, customer_priority=priority, user_id=f"USR-{number + 40}", metadata=total
         )
         orders.add(connection, made, "h")
-        history.add(connection, made.order_id, story(made))
+        orders.add_timeline(connection, made.order_id, story(made))
 
 
 def story(made: Order) -> list[TimelineEntry]:
@@ -236,7 +234,7 @@ def _release_memory(connection: Any, now: datetime) -> None:
     for number, (move, actor, outcome, why) in enumerate(done):
         at = now - timedelta(hours=len(done) - number)
         order_id = f"ORD-{1980 - number}"
-        release_actions.add(connection, order_id, cause, move, actor, at, why=why, outcome=outcome)
+        releases.add_action(connection, order_id, cause, move, actor, at, why=why, outcome=outcome)
 
 
 def _differences(connection: Any, now: datetime) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 
-from state import audit, breakers, dead_letters, deduplication, drills, outbox, products, sandbox
+from state import audit, breakers, dead_letters, deduplication, outbox, products, sandbox
 from state.audit import AuditEntry
 from state.breakers import BreakerOverride
 from state.dead_letters import DeadLetter
-from state.drills import Drill
 from state.products import Product
+from state.sandbox import Drill
 
 
 def fill(connection: Any, now: datetime) -> None:
@@ -111,7 +111,7 @@ def _sandbox(connection: Any, now: datetime) -> None:
     ]  # fmt: skip
     faults = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False, "soldOut": False}
     shown = {"items": items, "ledger": ledger, "faults": faults, "traffic": {"ordersPerSecond": None}}
-    sandbox.put(connection, sandbox.SHELVES, shown, now - timedelta(seconds=2))
+    sandbox.put_value(connection, sandbox.SHELVES, shown, now - timedelta(seconds=2))
     began = now - timedelta(hours=2)
     report = {
         "completed": True, "faultSeconds": 60.4, "detection": [{"by": "breaker", "seconds": 3.1},
@@ -124,8 +124,8 @@ def _sandbox(connection: Any, now: datetime) -> None:
         "lost": {"differences": [], "unsettled": [], "count": 0, "compared": 61},
     }  # fmt: skip
     drill = Drill("DRL-1", "outage", {"outage": True}, 60, "olga@example.com", "before the sale", "WAITING", began)
-    assert drills.start(connection, drill)
-    drills.save(
+    assert sandbox.start(connection, drill)
+    sandbox.save(
         connection, drill, phase="DONE", began_at=began, ended_at=began + timedelta(seconds=60),
         finished_at=began + timedelta(seconds=100), report=report,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from services.alerting.labels import Matcher
 from services.console.alerts import would_silence
 from services.console.facade import console
-from state import alerts, leases
+from state import alerts, replicas
 from state.alerts import Alert
 from state.engine.database import Database
 from tests.support import seed_alerts
@@ -187,7 +187,7 @@ def test_nothing_evaluated_yet_is_not_all_well(database: Database, show: Show) -
 
 def test_alerts_that_no_worker_evaluates_are_marked_as_old(busy: Database, show: Show) -> None:
     noted = {"evaluatedAt": "2026-11-22T11:40:00.000Z", "intervalSeconds": 5.0}
-    busy.write_now(lambda connection: leases.note(connection, "alerts", noted))
+    busy.write_now(lambda connection: replicas.note_lease(connection, "alerts", noted))
     assert "No worker has evaluated the alerts since 11:40:00 · 20 min ago." in said(show("alerts.py"))
 
 

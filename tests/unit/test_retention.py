@@ -13,8 +13,8 @@ from services.alerting.state_machine import event_of
 from services.domain.conservation import Difference, DifferenceKind
 from services.runtime.clock_skew import scheduled
 from services.runtime.retention import KEPT, MAX_ROWS_PER_TRANSACTION, Retention
-from state import alerts, conservation, notifications, silences, tables
-from state.silences import Silence
+from state import alerts, conservation, notifications, tables
+from state.alerts import Silence
 from tests.support import bulk_jobs, seed_alerts
 from tests.support.fakes import START
 from tests.support.retention import rule_of
@@ -95,8 +95,8 @@ async def test_ended_alerts_and_what_was_recorded_about_them_go_and_those_that_a
         for alert in (firing, over, untold):
             alerts.put(connection, alert)
         alerts.add_events(connection, [event_of(over, "RESOLVED", START)])
-        silences.add(connection, silence)
-        silences.add(connection, replace(silence, silence_id="running", ends_at=START + 2 * YEAR))
+        alerts.add_silence(connection, silence)
+        alerts.add_silence(connection, replace(silence, silence_id="running", ends_at=START + 2 * YEAR))
         for name in ("sent", "waiting"):
             notifications.add(connection, alert_id=name, name=name, status="firing", payload={}, at=START)
         sent = notifications.last_of(connection, "sent")

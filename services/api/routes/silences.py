@@ -15,9 +15,8 @@ from services.alerting.labels import Matcher
 from services.api.models import Duration, Limit, Page, Query, RequestBody, Resource, Text, Timestamp, one_of
 from services.api.routes.alerts import ALERT, AlertId, AlertResource, LabelName, LabelValue, thresholds
 from services.api.routing import PATH_ID, ApiRoute, Operator, Service, errors
-from state import silences
-from state.alerts import MAX_PAGE
-from state.silences import Silence
+from state import alerts
+from state.alerts import MAX_PAGE, Silence
 
 SILENCES = "/api/v1/silences"
 EndsIn = Annotated[Duration, Field(ge=1000, le=7 * 86_400_000)]
@@ -86,8 +85,8 @@ async def list_silences(query: Annotated[SilencesQuery, QueryParameters()], serv
 
     def read(connection: Connection) -> list[Silence]:
         if query.state == "running":
-            return silences.running(connection, now)[: query.limit]
-        return silences.ended(connection, now, query.limit)
+            return alerts.running_silences(connection, now)[: query.limit]
+        return alerts.ended_silences(connection, now, query.limit)
 
     found = await service.database.read(read)
     return Page[SilenceResource](items=[SilenceResource.at(now, silence) for silence in found])

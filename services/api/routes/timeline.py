@@ -15,7 +15,7 @@ from services.api.routing import ApiRoute, OrderId, Service
 from services.domain.errors import NotFound
 from services.domain.external import cut_text
 from services.domain.orders.changes import TimelineEntry
-from state import history, orders
+from state import orders
 
 router = APIRouter(route_class=ApiRoute, tags=["orders"])
 
@@ -59,11 +59,11 @@ async def get_timeline(order_id: OrderId, service: Service) -> Timeline:
     def read(connection: Connection) -> list[TimelineEntry]:
         if orders.get(connection, order_id) is None:
             raise NotFound("order", order_id)
-        return history.of_order(connection, order_id)
+        return orders.timeline(connection, order_id)
 
     entries = await service.database.read(read)
     items = [TimelineEntryResource.of_entry(entry) for entry in entries]
-    return Timeline(items=items, is_cut=len(entries) >= history.MAX_ENTRIES)
+    return Timeline(items=items, is_cut=len(entries) >= orders.MAX_ENTRIES)
 
 
 def cut_details(details: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:

@@ -11,9 +11,9 @@ from services.console.metric_history.model import Measured, Point, Span, frame
 from services.metrics.catalogue import ANSWERED_RESERVATIONS, COUNTED, DRAWN_METRICS, RESERVATIONS
 from services.metrics.objective import Calls
 from services.metrics.rollup import KNOWN_FOR, Rollup, decoded, rolled_up
-from state import rollups, samples
+from state import samples
 from state.engine.source import Source
-from state.rollups import HOUR, MINUTE
+from state.samples import HOUR, MINUTE
 
 SAMPLE_STEP = timedelta(seconds=5)
 LONGEST_TAIL = timedelta(hours=2)
@@ -75,7 +75,7 @@ def pieces(connection: Connection, start: datetime, end: datetime, step: timedel
     since = start
     for length in (HOUR, MINUTE):
         if step >= length:
-            rows = rollups.between(connection, length, since, end)
+            rows = samples.rollups_between(connection, length, since, end)
             found += [(at, decoded(counts)) for at, _, counts in rows]
             since = rows[-1][0] + length if rows else since
     return found + _sampled(connection, max(since, end - LONGEST_TAIL), end, min(step, MINUTE))

@@ -84,7 +84,7 @@ class Shelves:
         ledger = await self._switches.ledger()
         faults = await self._switches.faults()
         traffic = await self._switches.traffic()
-        wished = await self._database.read(lambda connection: sandbox.get(connection, sandbox.TRAFFIC))
+        wished = await self._database.read(lambda connection: sandbox.get_value(connection, sandbox.TRAFFIC))
         if wished is not None and traffic is not None:
             rate = float(wished[0]["ordersPerSecond"])
             if traffic["ordersPerSecond"] != rate and await self._switches.set_traffic(rate):
@@ -93,7 +93,7 @@ class Shelves:
             return False
         shown: dict[str, Any] = {"items": stock, "ledger": ledger, "faults": faults, "traffic": traffic}
         at = self._clock()
-        await self._database.write(lambda connection: sandbox.put(connection, sandbox.SHELVES, shown, at))
+        await self._database.write(lambda connection: sandbox.put_value(connection, sandbox.SHELVES, shown, at))
         return False
 
 
@@ -101,9 +101,9 @@ def request_traffic(connection: Connection, orders_per_second: float, *, actor: 
     """Store the requested rate of the demo traffic. Raises ValidationFailed outside 0 to MAX_RATE."""
     if not 0 <= orders_per_second <= MAX_RATE:
         raise ValidationFailed(f"ordersPerSecond: {orders_per_second:g} is not valid; allowed: 0 to {MAX_RATE:g}.")
-    before = sandbox.get(connection, sandbox.TRAFFIC)
+    before = sandbox.get_value(connection, sandbox.TRAFFIC)
     after = {"ordersPerSecond": orders_per_second}
-    sandbox.put(connection, sandbox.TRAFFIC, after, at)
+    sandbox.put_value(connection, sandbox.TRAFFIC, after, at)
     entry = AuditEntry(
         at=at,
         actor=actor,

@@ -24,11 +24,11 @@ from services.metrics.health import Facts, Thresholds, assess
 from services.sandbox.drills.catalogue import checked_seconds, kind_of
 from services.sandbox.drills.inventory import InventorySwitches, request_traffic
 from services.sandbox.drills.state_machine import LEASE_MS, Action, Observation, Phase, Step, advance
-from state import audit, dead_letters, drills, orders, outbox, releases, replicas, reviews
+from state import audit, dead_letters, orders, outbox, releases, replicas, reviews, sandbox
 from state.audit import AuditEntry
-from state.drills import Drill, OrdersOfDrill
 from state.engine.database import Database
 from state.engine.failures import is_of_database
+from state.sandbox import Drill, OrdersOfDrill
 
 logger = logging.getLogger("holdfast.drills")
 
@@ -69,9 +69,9 @@ class DrillRunner:
         drill = Drill(drill_id, kind, faults, checked_seconds(seconds), actor, reason, Phase.WAITING, at)
 
         def transaction(connection: Connection) -> Drill:
-            if (known := drills.get(connection, drill_id)) is not None:
+            if (known := sandbox.get(connection, drill_id)) is not None:
                 return known
-            if not drills.start(connection, drill):
+            if not sandbox.start(connection, drill):
                 raise InvalidState("Another drill is under way; there is one at a time.")
             after = {"kind": kind, "seconds": seconds, "faults": faults}
             audit.add(connection, _entry("START_DRILL", drill, actor, at, {"drill": "none"}, after))
@@ -83,12 +83,12 @@ class DrillRunner:
         """End the faults of a drill now. Raises NotFound, or InvalidState if they have ended."""
 
         def transaction(connection: Connection) -> Drill:
-            drill = drills.get(connection, drill_id)
+            drill = sandbox.get(connection, drill_id)
             if drill is None:
                 raise NotFound("drill", drill_id)
             if drill.phase not in (Phase.WAITING, Phase.APPLYING, Phase.RUNNING):
                 raise InvalidState(f"The faults of this drill are over; it is {drill.phase.lower()}.")
-            stopped = drills.save(connection, drill, stopped_by=actor)
+            stopped = sandbox.save(connection, drill, stopped_by=actor)
             if stopped is None:
                 raise InvalidState("The drill moved on at this moment; look again.")
             at = self.clock()
@@ -103,7 +103,7 @@ class DrillRunner:
         Errors are raised. After TRIES unexpected errors in a row the drill is abandoned, because a stuck drill
         would block all later ones.
         """
-        drill = await self.database.read(drills.active)
+        drill = await self.database.read(sandbox.active)
         if drill is None:
             return False
         try:
@@ -125,11 +125,11 @@ class DrillRunner:
         at = self.clock()
 
         def give_up(connection: Connection) -> None:
-            now = drills.get(connection, drill.drill_id)
+            now = sandbox.get(connection, drill.drill_id)
             if now is None or now.finished_at is not None:
                 return
             made = {"completed": False, "why": why}
-            drills.save(connection, now, phase=Phase.DONE, finished_at=at, report=made)
+            sandbox.save(connection, now, phase=Phase.DONE, finished_at=at, report=made)
             audit.add(connection, _entry("FINISH_DRILL", now, "system", at, {"phase": now.phase}, made))
 
         await self.database.write(give_up)
@@ -149,7 +149,7 @@ class DrillRunner:
         if step.action is Action.REPORT:
             return await self._finish(drill, step)
         if step.values:
-            stored = await self.database.write(lambda c: drills.save(c, drill, **step.values))
+            stored = await self.database.write(lambda c: sandbox.save(c, drill, **step.values))
             if stored is None:
                 # Another process or a stop has changed the drill first: the next round reads its state.
                 return False
@@ -166,7 +166,7 @@ class DrillRunner:
     async def _compare(self, drill: Drill) -> None:
         assert drill.began_at is not None  # noqa: S101 - a drill is checked only after it began
         began_at, ended_at = drill.began_at, drill.ended_at or self.clock()
-        facts = await self.database.read(lambda c: drills.orders_placed_between(c, began_at, ended_at))
+        facts = await self.database.read(lambda c: sandbox.orders_placed_between(c, began_at, ended_at))
         await self.compare(facts.ids[:COMPARED])
         self.compared = drill.drill_id
 
@@ -175,7 +175,7 @@ class DrillRunner:
 
         def transaction(connection: Connection) -> None:
             report = report_of(connection, replace(drill, **step.values), now)
-            if drills.save(connection, drill, **step.values, report=report) is not None:
+            if sandbox.save(connection, drill, **step.values, report=report) is not None:
                 after = {"lost": report.get("lost")}
                 audit.add(connection, _entry("FINISH_DRILL", drill, "system", now, {"phase": drill.phase}, after))
 
@@ -204,10 +204,10 @@ class DrillRunner:
         unsettled: tuple[str, ...] = ()
         differences = None
         if drill.began_at and drill.ended_at:
-            facts = drills.orders_placed_between(connection, drill.began_at, drill.ended_at)
+            facts = sandbox.orders_placed_between(connection, drill.began_at, drill.ended_at)
             unsettled = facts.unsettled
             if self.compared == drill.drill_id:
-                differences = len(drills.differences_of(connection, facts.ids))
+                differences = len(sandbox.differences_of(connection, facts.ids))
         return Observation(
             faults=faults,
             breakers_closed=all(_is_ready(breaker, now) for breaker in known),
@@ -254,14 +254,14 @@ def report_of(connection: Connection, drill: Drill, now: datetime) -> dict[str, 
         why = "It was stopped before it began." if drill.stopped_by else "The Inventory Service did not answer."
         return {"completed": False, "why": why}
     end, recovered_at = drill.ended_at or now, drill.recovered_at
-    facts = drills.orders_placed_between(connection, drill.began_at, end)
-    opened = drills.first_breaker_opened(connection, drill.began_at, end)
-    differences = drills.differences_of(connection, facts.ids)
+    facts = sandbox.orders_placed_between(connection, drill.began_at, end)
+    opened = sandbox.first_breaker_opened(connection, drill.began_at, end)
+    differences = sandbox.differences_of(connection, facts.ids)
     return {
         "completed": True,
         "faultSeconds": seconds(drill.began_at, end),
         "detection": detection(drill.began_at, drill.noticed, opened),
-        "breakersOpened": drills.breakers_opened(connection, drill.began_at, end),
+        "breakersOpened": sandbox.breakers_opened(connection, drill.began_at, end),
         "orders": _orders(facts),
         "recovery": {
             "seconds": seconds(end, recovered_at) if recovered_at else None,

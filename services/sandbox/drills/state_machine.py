@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from state.drills import Drill
+from state.sandbox import Drill
 
 MIN_SECONDS, MAX_SECONDS = 5, 1800
 """How long faults may last."""

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from state import audit, history, outbox
+from state import audit, orders, outbox
 from tests.support.api import Api, error_of
 
 REASON = {"reason": "the broker takes larger messages now"}
@@ -34,7 +34,7 @@ async def listed(api: Api) -> list[dict[str, Any]]:
 
 async def recorded(api: Api, order_id: str) -> tuple[Any, Any]:
     entries = await api.shop.real_database.read(lambda c: audit.page(c, limit=1))
-    timeline = await api.shop.real_database.read(lambda c: history.of_order(c, order_id))
+    timeline = await api.shop.real_database.read(lambda c: orders.timeline(c, order_id))
     return entries[0], timeline[-1]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.domain.external import is_same_id
 from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import Line
-from state import history
+from state import orders
 from tests.support.api import ORDERS, error_of, problems_of
 from tests.support.examples import examples
 
@@ -238,7 +238,7 @@ async def test_a_timeline_with_large_details_is_cut_and_reports_it(api, order_bo
     details = {"reason": "x" * 250_000, "items": [{"productId": "p" * 300}] * 4_000, "known": 1}
     details |= {f"n{number}": number for number in range(20_000)}
     entry = TimelineEntry(api.shop.clock(), "event_in", "t" * 5_000, details)
-    await api.shop.real_database.write(lambda c: history.add(c, "mine", [entry]))
+    await api.shop.real_database.write(lambda c: orders.add_timeline(c, "mine", [entry]))
     answer = await api.get(f"{ORDERS}/mine/timeline")
     shown = answer.json()["data"]["items"][-1]
     assert (shown["detailsAreCut"], shown["details"]["known"]) == (True, 1)

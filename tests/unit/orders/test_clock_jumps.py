@@ -21,7 +21,7 @@ from services.orders.sweeper import OrderSweeper
 from services.releases.jobs import ReleaseJobs
 from services.runtime.clock_skew import SLACK, ClockSkewRepair
 from services.unit_of_work import OrdersContext
-from state import bulk_jobs, leases, notifications, outbox
+from state import bulk_jobs, notifications, outbox, replicas
 from state.commands import Command
 from state.tables import commands, orders, releases
 from tests.support.bulk_jobs import begin as begin_job
@@ -136,13 +136,13 @@ async def held_command(shop):
 
 async def taken_lease(shop):
     await shop.place(order_id="mine")
-    now = shop.clock()
-    await shop.real_database.write(lambda c: leases.take(c, "alerts", "died", now, now + leases.LONGEST))
+    now, until = shop.clock(), shop.clock() + replicas.LONGEST_LEASE
+    await shop.real_database.write(lambda c: replicas.take_lease(c, "alerts", "died", now, until))
 
 
 async def lease_is_taken_over(shop):
-    now = shop.clock()
-    return await shop.real_database.write(lambda c: leases.take(c, "alerts", "lives", now, now + leases.LONGEST))
+    now, until = shop.clock(), shop.clock() + replicas.LONGEST_LEASE
+    return await shop.real_database.write(lambda c: replicas.take_lease(c, "alerts", "lives", now, until))
 
 
 async def claimed_job(shop):
@@ -345,5 +345,5 @@ async def test_the_longest_wait_is_longer_than_any_that_the_rules_can_set():
     assert max(LONGEST_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS) < settings.longest_wait_seconds
     assert LONGEST_RETRY_AFTER_SECONDS == MAX_RETRY_AFTER_SECONDS
     assert webhook.RETRY.max_delay_seconds <= notifications.LONGEST_DELAY.total_seconds()
-    assert max(webhook.LEASE_TIME, AlertingPolicy.of(Settings(alert_window=86_400_000)).lease) <= leases.LONGEST
-    assert leases.LONGEST.total_seconds() <= settings.operation_lease_seconds
+    assert max(webhook.LEASE_TIME, AlertingPolicy.of(Settings(alert_window=86_400_000)).lease) <= replicas.LONGEST_LEASE
+    assert replicas.LONGEST_LEASE.total_seconds() <= settings.operation_lease_seconds

@@ -11,7 +11,7 @@ from services.domain.orders.failed_steps import TRIES
 from services.messaging.dead_letters import DeadLetters
 from services.runtime.clock_skew import ClockSkewRepair
 from services.sandbox.drills.runner import TRIES as DRILL_TRIES
-from state import drills, reviews
+from state import reviews, sandbox
 from tests.support.bulk_jobs import begin, failed_release, job_items, look, states
 from tests.support.dead_letters import begin as begin_dead_letters
 from tests.support.dead_letters import bury, stored_dead_letters
@@ -231,7 +231,7 @@ async def test_a_drill_that_never_gets_on_is_given_up_and_the_next_one_runs(shop
     for _ in range(DRILL_TRIES):
         with pytest.raises(ValueError, match="DREAMING"):
             await runner.run_next()
-    ended = await shop.real_database.read(lambda c: drills.get(c, "d-1"))
+    ended = await shop.real_database.read(lambda c: sandbox.get(c, "d-1"))
     assert (ended.phase, ended.report["completed"]) == ("DONE", False)
     assert ended.report["why"].startswith(f"It was given up: {DRILL_TRIES} steps in a row failed unexpectedly.")
     assert [entry.action for entry in await shop.audit()].count("FINISH_DRILL") == 1
@@ -258,4 +258,4 @@ async def test_a_drill_whose_steps_fail_now_and_then_is_not_given_up(shop):
                 await runner.run_next()
         switches.is_broken = False
         await runner.run_next()
-    assert (await shop.real_database.read(lambda c: drills.get(c, "d-1"))).phase == "RUNNING"
+    assert (await shop.real_database.read(lambda c: sandbox.get(c, "d-1"))).phase == "RUNNING"

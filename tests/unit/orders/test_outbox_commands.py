@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from state import commands, history, outbox
+from state import commands, orders, outbox
 
 
 async def undeliverable(shop):
@@ -44,7 +44,7 @@ async def test_a_command_takes_effect_once_and_is_audited_under_its_id(shop, kin
     )  # fmt: skip
     assert (entry.action_id, entry.correlation_id) == (done.command_id, done.command_id)
     assert entry.reason == arguments.get("note")
-    shown = (await shop.real_database.read(lambda c: history.of_order(c, order.order_id)))[-1]
+    shown = (await shop.real_database.read(lambda c: orders.timeline(c, order.order_id)))[-1]
     assert (shown.kind, shown.actor) == ("action", "ada")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.releases.mark_released import MarkReleased
-from state import release_actions, releases
+from state import releases
 from tests.support.bulk_jobs import begin, failed_release, job_items, run
 from tests.support.fakes import CAPTURE, Fault, PaymentFault
 
@@ -15,7 +15,7 @@ CAUSE = "INVENTORY_UNAVAILABLE:503"
 
 async def memory(shop, cause=CAUSE):
     """The moves on a cause, oldest first."""
-    found = await shop.real_database.read(lambda c: release_actions.last_actions(c, cause))
+    found = await shop.real_database.read(lambda c: releases.last_actions(c, cause))
     return [(one.action, one.actor, one.outcome) for one in reversed(found)]
 
 
@@ -79,7 +79,7 @@ async def test_marking_released_is_remembered_with_its_proof(shop, in_bulk, move
     job = await shop.release("mine")
     await shop.proofs.mark_released(MarkReleased("mine", job.version, "ticket 77", "ada", "a-1", in_bulk=in_bulk))
     assert (await memory(shop))[1:] == [(move, "ada", "HELD")]
-    newest = (await shop.real_database.read(lambda c: release_actions.last_actions(c, CAUSE)))[0]
+    newest = (await shop.real_database.read(lambda c: releases.last_actions(c, CAUSE)))[0]
     assert newest.why == "ticket 77"
 
 
@@ -158,9 +158,9 @@ async def test_a_cause_remembers_only_its_last_moves_newest_first(shop):
     order = await shop.place()
 
     def many(connection):
-        for number in range(release_actions.LAST + 5):
-            release_actions.add(connection, order.order_id, "X: y", "RETRY", f"p{number}", shop.clock(), outcome="HELD")
+        for number in range(releases.MAX_PAST_ACTIONS + 5):
+            releases.add_action(connection, order.order_id, "X: y", "RETRY", f"p{number}", shop.clock(), outcome="HELD")
 
     await shop.real_database.write(many)
-    found = await shop.real_database.read(lambda c: release_actions.last_actions(c, "X: y"))
-    assert [one.actor for one in found] == [f"p{number}" for number in range(release_actions.LAST + 4, 4, -1)]
+    found = await shop.real_database.read(lambda c: releases.last_actions(c, "X: y"))
+    assert [one.actor for one in found] == [f"p{number}" for number in range(releases.MAX_PAST_ACTIONS + 4, 4, -1)]

@@ -6,7 +6,7 @@ import pytest
 
 from services.domain.calls import FailureClass
 from services.domain.errors import ApiError
-from state import bulk_jobs, commands, release_actions, releases, review_queue
+from state import bulk_jobs, commands, releases, review_queue
 from state.review_queue import CaseFilter
 from tests.support.bulk_jobs import begin, failed_release, run
 from tests.support.fakes import CAPTURE, Fault, PaymentFault
@@ -78,9 +78,7 @@ async def facts(shop):
             for job in releases.page(connection)
         ]
         done = [
-            (one.action, one.cause, one.outcome)
-            for job in jobs
-            for one in release_actions.last_actions(connection, job[4])
+            (one.action, one.cause, one.outcome) for job in jobs for one in releases.last_actions(connection, job[4])
         ]
         cases = [
             (case.order_id, case.reason, case.state, case.version, case.cause, case.failure_class)

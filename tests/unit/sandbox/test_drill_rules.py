@@ -22,7 +22,7 @@ from services.sandbox.drills.state_machine import (
     same,
 )
 from services.sandbox.inventory_service.faults import FaultSettings
-from state.drills import Drill
+from state.sandbox import Drill
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CALM = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False, "soldOut": False}

@@ -6,7 +6,8 @@ import pytest
 
 from services.domain.errors import InvalidState
 from services.sandbox.drills.inventory import Shelves
-from state import breakers, commands, drills, replicas, sandbox
+from state import breakers, commands, replicas
+from state import sandbox as drills
 from state.breakers import BreakerTransition
 from tests.support.drills import CALM, Switches, runner_of, start
 from tests.support.fakes import Fault
@@ -150,7 +151,7 @@ async def test_commands_start_drills_and_set_the_traffic_in_the_sandbox_only(sho
 async def test_the_stock_is_stored_and_the_traffic_rate_is_restored_after_a_restart(shop, switches):
     shelves = Shelves(shop.database, shop.clock, switches)
     await shelves.look()
-    shown, at = await shop.real_database.read(lambda c: sandbox.get(c, sandbox.SHELVES))
+    shown, at = await shop.real_database.read(lambda c: drills.get_value(c, drills.SHELVES))
     assert (shown["items"], shown["faults"], at) == ([{"productId": "p"}], CALM, shop.clock())
     await runner_of(shop, switches).set_traffic(3.0, actor="ada")
     switches.rate = None
@@ -158,4 +159,4 @@ async def test_the_stock_is_stored_and_the_traffic_rate_is_restored_after_a_rest
     assert switches.rate == 3.0
     switches.is_away = True
     await shelves.look()
-    assert (await shop.real_database.read(lambda c: sandbox.get(c, sandbox.SHELVES)))[0]["items"]
+    assert (await shop.real_database.read(lambda c: drills.get_value(c, drills.SHELVES)))[0]["items"]
