@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts import actions, alerts, frame
+from pages.parts import actions, alerts, frame, listing
 from pages.parts import labels as words
 from pages.parts.widgets import clock, empty, list_filters
 from services.console.alerts import (
@@ -21,16 +21,7 @@ from services.console.facade import console
 
 def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.text_input(
-            "Search",
-            key="alert",
-            bind="query-params",
-            placeholder="Alert, label or id",
-            icon=":material/search:",
-            width=320,
-            type="search",
-            max_chars=128,
-        )
+        listing.search("Search", "alert", "Alert, label or id", None, width=320)
         st.segmented_control(
             "Severity",
             list(words.SEVERITY),

@@ -87,11 +87,15 @@ def _since(page: HandoverPage, *, grey: bool) -> None:
         title = "The last eight hours" if page.is_first_look else "Since you last looked"
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.markdown(f"**{title}** :small[:gray[{clock.both(page.since, now)}]]", width="content")
-            block = access.write_block()
-            st.button(
-                "Mark as seen", key="mark_seen", icon=":material/done_all:", type="tertiary", on_click=_seen,
-                args=(page.since,), disabled=block is not None, help=block or "The next look begins from now.",
-            )  # fmt: skip
+            access.button(
+                "Mark as seen",
+                "mark_seen",
+                icon="done_all",
+                hint="The next look begins from now.",
+                type="tertiary",
+                on_click=_seen,
+                args=(page.since,),
+            )
         both: list[BreakerTransition | AuditEntry] = [*page.transitions, *page.actions]
         changes = sorted(both, key=lambda change: change.at, reverse=True)
         if page.opened_cases:

@@ -54,14 +54,11 @@ def _one(drill_id: str) -> None:
         args=("drill",),
     )
     reading = console().sandbox.drill(drill_id)
-    if reading.value is not None:
-        frame.as_of(reading)
-        sandbox.draw(reading.value)
-    elif reading.as_of is None:
-        empty.no_source(reading)
+    if reading.value is None:
+        frame.missing(reading, "No such drill is known; reports are kept for a year.")
     else:
         frame.as_of(reading)
-        empty.nothing_matches("No such drill is known; reports are kept for a year.")
+        sandbox.draw(reading.value)
 
 
 def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
@@ -74,15 +71,17 @@ def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
                 f"**{labels.plain(kind.title)}** · {drill.seconds} s · by {labels.plain(drill.actor)}", width="content"
             )
             st.caption(_progress(drill), width="stretch")
-            block = access.write_block()
             over = None if drill.phase in STOPPABLE else "The faults are over; the report comes when all has recovered."
-            asked = "It was stopped." if drill.stopped_by or actions.is_waiting(last) else None
-            reason = block or over or asked
-            st.button(
-                "End the faults now", key="stop_drill", icon=":material/stop_circle:", disabled=reason is not None,
-                help=reason or "Everything is put back as it was; the report follows.", on_click=_stop,
+            stopped = "It was stopped." if drill.stopped_by or actions.is_waiting(last) else None
+            access.button(
+                "End the faults now",
+                "stop_drill",
+                icon="stop_circle",
+                refused=over or stopped,
+                hint="Everything is put back as it was; the report follows.",
+                on_click=_stop,
                 args=(drill, last),
-            )  # fmt: skip
+            )
         st.caption(f"{kind.what} {kind.expected}")
         if drill.began_at and drill.phase == Phase.RUNNING:
             done = (now - drill.began_at).total_seconds() / drill.seconds
@@ -106,7 +105,7 @@ def _stop(drill: Drill, last: Command | None) -> None:
 
 
 def _offers(page: SandboxPage) -> None:
-    block = access.write_block() or ("A drill is under way; there is one at a time." if page.active else None)
+    refused = "A drill is under way; there is one at a time." if page.active else None
     if page.started_rate == 0:
         st.warning(
             "The demo traffic is off (SANDBOX_TRAFFIC=0): unless you place orders yourself, a drill affects no order "
@@ -118,9 +117,7 @@ def _offers(page: SandboxPage) -> None:
             with st.container(border=True, height="stretch", gap="xsmall"):
                 st.markdown(f"**{kind.title}**")
                 st.caption(f"{kind.what} {kind.expected}")
-                if st.button(
-                    "Set up", key=f"drill_{name}", icon=":material/science:", disabled=block is not None, help=block
-                ):
+                if access.button("Set up", f"drill_{name}", icon="science", refused=refused):
                     sandbox.start(name)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import access, overlay, overrides
+from pages.parts import overlay, overrides
 from pages.parts.widgets import clock, empty, list_filters, paging
 from services.console.cache import Reading
 from services.console.facade import console
@@ -54,7 +54,7 @@ def page(
     def refresh() -> None:
         _badges(badges)
         _banner(banner, says_worker=says_worker)
-        overrides.banner(access.write_block())
+        overrides.banner()
         draw()
 
     st.fragment(refresh, run_every=every if overlay.is_live() else None)()

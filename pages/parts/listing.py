@@ -84,7 +84,7 @@ def nothing(noun: str, none_yet: str, clear: Callable[[], None], *, is_filtered:
 
 
 def search(
-    label: str, key: str, placeholder: str, changed: Callable[[], None], *, width: int = list_filters.HALF
+    label: str, key: str, placeholder: str, changed: Callable[[], None] | None, *, width: int = list_filters.HALF
 ) -> None:
     """A field for an id or a text. ``changed`` runs after a change, here and in the other filters."""
     st.text_input(

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import streamlit as st
 
-from pages.parts import actions, labels, overlay
+from pages.parts import access, actions, labels, overlay
 from pages.parts.dialogs import Form
 from pages.parts.widgets import clock
 from services.breakers.overrides import FORCED
@@ -14,34 +14,30 @@ from services.console.facade import console, new_key, same_sight_key
 from state.breakers import BreakerOverride
 
 
-def banner(block: str | None) -> None:
-    """One line per active override; ``block`` is the reason why commands cannot be stored now."""
-    running = console().overrides.running().value or {}
-    overrides = sorted(
-        (override for override in running.values() if override.expires_at > console().now()),
-        key=lambda one: one.breaker,
-    )
+def banner() -> None:
+    """One line per active override, with a button that ends it."""
+    now = console().now()
+    running = (console().overrides.running().value or {}).values()
+    overrides = sorted((one for one in running if one.expires_at > now), key=lambda one: one.breaker)
     if not overrides:
         return
     asked = console().overrides.asked(tuple(override.breaker for override in overrides)).value or {}
     for override in overrides:
         command = asked.get(override.breaker)
         is_ending = command is not None and command.kind == "end_override" and actions.is_waiting(command)
+        hint = "The breaker returns to its automatic state."
         with st.container(
             border=True, key=f"override_banner_{override.breaker}", horizontal=True, vertical_alignment="center"
         ):
             st.markdown(_sentence(override), width="stretch")
-            st.button(
+            access.button(
                 "Ending" if is_ending else "End now",
-                key=f"end_override_{override.breaker}",
-                icon=":material/undo:",
-                disabled=is_ending or block is not None,
-                help=block or "The breaker returns to its automatic state.",
+                f"end_override_{override.breaker}",
+                icon="undo",
+                refused=hint if is_ending else None,
+                hint=hint,
                 on_click=_end,
-                args=(
-                    override,
-                    same_sight_key("end_override", override.breaker, int(override.created_at.timestamp() * 1000), None),
-                ),
+                args=(override,),
             )
 
 
@@ -53,7 +49,8 @@ def _sentence(override: BreakerOverride) -> str:
     return f"{state} **{name}** breaker by {labels.plain(override.actor)}: {labels.plain(override.reason)} · {ends}"
 
 
-def _end(override: BreakerOverride, key: str) -> None:
+def _end(override: BreakerOverride) -> None:
+    key = same_sight_key("end_override", override.breaker, int(override.created_at.timestamp() * 1000), None)
     actions.store(lambda actor: console().overrides.end(override, actor=actor, command_id=key))
 
 
