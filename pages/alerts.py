@@ -9,12 +9,7 @@ import streamlit as st
 from pages.parts import actions, alerts, frame, listing
 from pages.parts import labels as words
 from pages.parts.widgets import clock, empty, list_filters
-from services.console.alerts import (
-    AlertRow,
-    AlertsPage,
-    EvaluatorStatus,
-    title,
-)
+from services.console.alerts import AlertRow, AlertsPage, EvaluatorStatus, title
 from services.console.cache import Reading
 from services.console.facade import console
 

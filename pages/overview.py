@@ -59,11 +59,9 @@ def _jumps(findings: Sequence[Finding]) -> None:
         return
     with st.container(horizontal=True, gap="small"):
         for finding in links.values():
+            query = labels.in_address(dict(finding.filters))
             st.page_link(
-                f"{finding.page}.py",
-                label=_jump(finding),
-                icon=":material/arrow_forward:",
-                query_params=labels.in_address(dict(finding.filters)),
+                f"{finding.page}.py", label=_jump(finding), icon=":material/arrow_forward:", query_params=query
             )
 
 

@@ -216,15 +216,17 @@ def chosen_range() -> Wanted:
     preset = str(st.session_state.get(KEY) or DEFAULT)
     if preset != CUSTOM:
         return Wanted(preset)
-    end = _moment(address.get(TO)) or console().now().replace(second=0, microsecond=0)
-    start = _moment(address.get(FROM)) or end - timedelta(hours=1)
+    end = clock.given(address.get(TO)) or console().now().replace(second=0, microsecond=0)
+    start = clock.given(address.get(FROM)) or end - timedelta(hours=1)
     return Wanted(CUSTOM, start, end) if start < end else Wanted(DEFAULT)
 
 
 def show_range(start: datetime, end: datetime) -> None:
     """Callback: show the interval between two times."""
     st.session_state[KEY] = CUSTOM
-    _write(start, end)
+    for name, moment in ((FROM, start), (TO, end)):
+        address.put(name, moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"))
+        st.session_state.pop(f"at_{name}", None)
 
 
 def last_hour() -> None:
@@ -241,17 +243,7 @@ def _changed() -> None:
 def _typed() -> None:
     start, end = (st.session_state.get(f"at_{name}") for name in (FROM, TO))
     if start and end:
-        _write(clock.instant(start), clock.instant(end))
-
-
-def _write(start: datetime, end: datetime) -> None:
-    for name, moment in ((FROM, start), (TO, end)):
-        address.put(name, moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"))
-        st.session_state.pop(f"at_{name}", None)
-
-
-def _moment(text: str | None) -> datetime | None:
-    return clock.given(text)
+        show_range(clock.instant(start), clock.instant(end))
 
 
 # The warnings have icons and no colour, because Streamlit draws notes too faintly for a readable colour.
