@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Table, func, select
 
-from services.base.version import VERSION
+from services.base.identity import VERSION
 from services.metrics.catalogue import LATENCY_BUCKETS
 from state.engine.database import Database, opened
 from state.engine.statements import Prepared

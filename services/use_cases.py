@@ -10,8 +10,7 @@ from services.breakers.overrides import BreakerOverrides
 from services.bulk.control import BulkControl
 from services.bulk.runner import GateOf
 from services.conservation.audit import ConservationAudit
-from services.messaging.dead_letters import DeadLetters
-from services.messaging.undeliverable import UndeliverableEvents
+from services.messaging.dead_letters import DeadLetters, UndeliverableEvents
 from services.orders.cancellation import OrderCancellation, OrderReturns
 from services.orders.placement import OrderPlacement
 from services.releases.jobs import ReleaseJobs

@@ -19,9 +19,9 @@ from services.api.app import create_app
 from services.api.auth import Authenticator
 from services.api.service import OrderService
 from services.base.addresses import without_credentials
+from services.base.identity import VERSION
 from services.base.loops import Loop, kept_running
 from services.base.settings import Settings
-from services.base.version import VERSION
 from services.http_server.process import ensure_free, ensure_writable, listen, serving
 from services.metrics.registry import Metrics
 from services.runtime.clients import build_clients

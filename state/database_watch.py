@@ -13,7 +13,7 @@ from datetime import datetime
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.base.clock import utc_now
+from services.base.identity import utc_now
 from state import replicas
 from state.engine.database import Database
 from state.engine.failures import NO_ANSWER, failure_of

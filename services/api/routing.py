@@ -39,7 +39,7 @@ from services.api.envelope import (
 from services.api.models import RequestBody
 from services.api.service import OrderService
 from services.base.context import HEADER, begin, correlated, received
-from services.base.ids import new_id
+from services.base.identity import new_id
 from services.domain.errors import ApiError
 from services.domain.external import id_key
 from services.http_server.envelope import BodyEndedEarly, BodyTooLarge, bounded_body, header_text

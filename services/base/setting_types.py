@@ -12,8 +12,7 @@ from pydantic_settings import NoDecode
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from services.base.addresses import without_credentials
-from services.base.proxy import Proxy
+from services.base.addresses import Proxy, without_credentials
 from services.domain.roles import CONSOLE_ROLES
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
-from services.base.addresses import http_url, sqlite_url
-from services.base.proxy import Proxy
+from services.base.addresses import Proxy, http_url, sqlite_url
 from services.base.setting_types import (
     DATA_DIR,
     PROJECT,

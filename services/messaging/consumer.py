@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,14 +19,11 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
-from services.base.context import HEADER, received
 from services.domain.calls import Randomness
-from services.messaging.dead_letters import order_id_in
-from services.messaging.durable_consumer import DELAYS_SECONDS, Durable, Excused, Lag, redelivery_delay_seconds
+from services.messaging.durable_consumer import ConsumerSettings, Durable, Excused, Lag, redelivery_delay_seconds
 from services.messaging.envelope import PoisonEvent
 from services.messaging.jetstream import STATUS, UNREADABLE, Connection, stream_incarnation
 from services.messaging.pull import PullInbox
-from services.tracing.port import Tracer
 from state.engine.failures import is_of_database
 
 log = logging.getLogger(__name__)
@@ -47,9 +45,9 @@ class Delivery:
     stream: str
     stream_seq: int
     """Sequence number in the stream; the same at every redelivery."""
-    num_delivered: int
+    num_delivered: int = 1
     """Number of this delivery; 1 at the first one."""
-    is_last_attempt: bool
+    is_last_attempt: bool = False
     """Whether a failure of this attempt makes the event a dead letter."""
     incarnation: str = ""
     """Creation time of the stream, ISO 8601. A recreated stream numbers its messages from 1 again."""
@@ -61,24 +59,37 @@ class Delivery:
 
 
 Outcome = Literal["handled", "parked", "retried", "dead_lettered"]
-Handler = Callable[[Delivery], Awaitable[None]]
-"""Handles a delivery and returns when the effects are durable.
 
-Raises PoisonEvent when the event can never be handled; after any other exception the handler is called again.
-"""
-DeadLetter = Callable[[Delivery, str], Awaitable[None]]
-"""Stores the delivery durably with the reason. After an exception, it is called again for the same delivery."""
-SetAside = Callable[[Delivery, str], Awaitable[bool]]
-"""Parks a delivery whose handler failed, to be retried later; False when there is no room for it."""
-Recover = Callable[[], Awaitable[None]]
-"""Recreates missing streams; never raises."""
-OnOutcome = Callable[[str, Outcome], None]
-"""Called with the subject and the outcome of a delivery."""
-OnFailure = Callable[[], None]
-"""Called when fetching messages, or settling one delivery, raised an unexpected error."""
 
-TraceparentOf = Callable[[str], Awaitable[str | None]]
-"""Returns the traceparent stored with an order, or None."""
+class DeliveryHandler(ABC):
+    """What a PullConsumer calls for its deliveries."""
+
+    @abstractmethod
+    def handle(self, delivery: Delivery) -> Awaitable[None]:
+        """Handle a delivery and return when the effects are durable.
+
+        Raises PoisonEvent when the event can never be handled; after any other exception it is called again.
+        """
+
+    @abstractmethod
+    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        """Store the delivery durably. After an exception, it is called again for the same delivery."""
+
+    async def set_aside(self, delivery: Delivery, reason: str) -> bool:
+        """Park a delivery whose handler failed, to be retried later; False when there is no room for it."""
+        return False
+
+    async def recover(self) -> None:
+        """Recreate missing streams; never raises."""
+        return
+
+    def count(self, subject: str, outcome: Outcome) -> None:
+        """Count the outcome of a delivery."""
+        return
+
+    def failed(self) -> None:
+        """Count an unexpected error of fetching messages, or of settling one delivery."""
+        return
 
 
 class PullConsumer:
@@ -92,45 +103,14 @@ class PullConsumer:
     def __init__(
         self,
         connection: Connection,
-        *,
-        stream: str,
-        durable: str,
-        subjects: Sequence[str],
-        handle: Handler,
-        dead_letter: DeadLetter,
-        set_aside: SetAside | None = None,
-        on_outcome: OnOutcome = lambda _subject, _outcome: None,
-        on_failure: OnFailure = lambda: None,
-        recover: Recover | None = None,
-        owner: str = "",
-        succeeds: str | None = None,
-        concurrency: int = 64,
-        attempts: int = 8,
-        ack_wait_seconds: float = 30.0,
-        delays_seconds: Sequence[float] = DELAYS_SECONDS,
+        settings: ConsumerSettings,
+        handler: DeliveryHandler,
         randomness: Randomness = random.random,
     ) -> None:
         self._connection = connection
-        self._stream = stream
-        self._durable = Durable(
-            connection,
-            stream=stream,
-            name=durable,
-            subjects=subjects,
-            ack_wait_seconds=ack_wait_seconds,
-            owner=owner,
-            succeeds=succeeds,
-        )
-        self._handle = handle
-        self._dead_letter = dead_letter
-        self._set_aside = set_aside
-        self._on_outcome = on_outcome
-        self._on_failure = on_failure
-        self._recover = recover
-        self._concurrency = concurrency
-        self._attempts = attempts
-        self._ack_wait_seconds = ack_wait_seconds
-        self._delays_seconds = delays_seconds
+        self._settings = settings
+        self._durable = Durable(connection, settings)
+        self._handler = handler
         self._randomness = randomness
         self._stopping = asyncio.Event()
         self._freed = asyncio.Event()
@@ -163,7 +143,7 @@ class PullConsumer:
                     extra = {"durable": self._durable.name, "reason": reason}
                     log.warning("consumer_interrupted", extra=extra, exc_info=not is_known)
                     if not is_known:
-                        self._on_failure()
+                        self._handler.failed()
                     await self._pause(0.5)
 
     async def _consume(self, handlers: asyncio.TaskGroup) -> None:
@@ -171,8 +151,8 @@ class PullConsumer:
             await self._pause(0.1)
             return
         await self._ensure_durable()
-        incarnation = await stream_incarnation(self._connection.js, self._stream)
-        inbox = PullInbox(self._connection.client, self._stream, self._durable.name)
+        incarnation = await stream_incarnation(self._connection.js, self._settings.stream)
+        inbox = PullInbox(self._connection.client, self._settings.stream, self._durable.name)
         await inbox.open()
         try:
             while not self._stopping.is_set() and self._connection.is_connected:
@@ -189,8 +169,7 @@ class PullConsumer:
         try:
             await self._durable.ensure()
         except NotFoundError:
-            if self._recover is not None:
-                await self._recover()
+            await self._handler.recover()
             raise
 
     async def _room(self) -> int:
@@ -198,7 +177,7 @@ class PullConsumer:
 
         Waits until a quarter of the places is free, since small fetches cost the most per message.
         """
-        while (free := self._concurrency - self._running) < max(1, self._concurrency // 4):
+        while (free := self._settings.concurrency - self._running) < max(1, self._settings.concurrency // 4):
             self._freed.clear()
             await self._freed.wait()
         return free
@@ -210,7 +189,7 @@ class PullConsumer:
         except Exception:
             # A boundary: a delivery that cannot be read or settled does not affect the others; ack_wait redelivers it.
             log.exception("delivery_failed", extra={"durable": self._durable.name, "subject": message.subject})
-            self._on_failure()
+            self._handler.failed()
         finally:
             self._running -= 1
             self._freed.set()
@@ -225,7 +204,7 @@ class PullConsumer:
             stream=metadata.stream,
             stream_seq=metadata.sequence.stream,
             num_delivered=metadata.num_delivered,
-            is_last_attempt=metadata.num_delivered - excused >= self._attempts,
+            is_last_attempt=metadata.num_delivered - excused >= self._settings.attempts,
             incarnation=incarnation,
         )
 
@@ -238,14 +217,14 @@ class PullConsumer:
                 case "handled" | "parked":
                     await message.ack()
                 case "retried":
-                    made = delivery.num_delivered
-                    await message.nak(delay=redelivery_delay_seconds(made, self._randomness, self._delays_seconds))
+                    made, delays = delivery.num_delivered, self._settings.delays_seconds
+                    await message.nak(delay=redelivery_delay_seconds(made, self._randomness, delays))
                 case "dead_lettered":
                     await message.term()
         except nats.errors.Error as error:
             # The server redelivers an unsettled message after ack_wait; the inbox then detects the repeated event.
             log.warning("delivery_not_settled", extra=_facts(delivery) | {"reason": str(error)})
-        self._on_outcome(delivery.subject, outcome)
+        self._handler.count(delivery.subject, outcome)
 
     async def _attempt(self, delivery: Delivery) -> Outcome:
         status = delivery.headers.get(STATUS, "")
@@ -254,8 +233,8 @@ class PullConsumer:
         if len(status) == STATUS_DIGITS and status.isdecimal():
             return await self._store_dead_letter(delivery, f"header Status: {status} is reserved for the protocol")
         try:
-            async with asyncio.timeout(self._ack_wait_seconds * HANDLING_SHARE):
-                await self._handle(delivery)
+            async with asyncio.timeout(self._settings.ack_wait_seconds * HANDLING_SHARE):
+                await self._handler.handle(delivery)
         except PoisonEvent as error:
             return await self._store_dead_letter(delivery, str(error))
         except Exception as error:  # noqa: BLE001 - a boundary: the delivery is retried or dead-lettered
@@ -276,17 +255,15 @@ class PullConsumer:
 
     async def _is_set_aside(self, delivery: Delivery, reason: str) -> bool:
         """Return whether the failed delivery was parked; in the stream it would occupy the place of another event."""
-        if self._set_aside is None:
-            return False
         try:
-            return await self._set_aside(delivery, reason)
+            return await self._handler.set_aside(delivery, reason)
         except Exception:
             log.warning("event_not_set_aside", extra=_facts(delivery), exc_info=True)
             return False
 
     async def _store_dead_letter(self, delivery: Delivery, reason: str) -> Outcome:
         try:
-            await self._dead_letter(delivery, reason)
+            await self._handler.dead_letter(delivery, reason)
         except Exception:
             log.exception("dead_letter_not_written", extra=_facts(delivery))
             return "retried"
@@ -306,17 +283,3 @@ def _facts(delivery: Delivery) -> dict[str, object]:
         "stream_seq": delivery.stream_seq,
         "num_delivered": delivery.num_delivered,
     }
-
-
-def traced_handler(handle: Handler, tracer: Tracer, traceparent_of: TraceparentOf) -> Handler:
-    """Run the handler in a span of the trace that the delivery's header names, else of the order's own trace."""
-
-    async def traced(delivery: Delivery) -> None:
-        order_id = order_id_in(delivery.payload)
-        parent = received(delivery.headers.get(HEADER))
-        if parent is None and order_id is not None:
-            parent = await traceparent_of(order_id)
-        with tracer.handling(delivery.subject, delivery.stream_seq, order_id, parent):
-            await handle(delivery)
-
-    return traced

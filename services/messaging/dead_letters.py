@@ -1,5 +1,6 @@
-"""Stores events that could not be handled, with their bytes; a replay runs the handler again.
+"""Events for a person: dead letters, which could not be handled, and undeliverable events of the outbox.
 
+A dead letter is stored with its bytes; a replay runs the handler again.
 Source: contract 5, last paragraph; docs/adr/0004.
 """
 
@@ -14,12 +15,19 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.domain.errors import InvalidState, NotFound
-from services.domain.external import MAX_ID_LENGTH, NotAllowed, cut_text, identifier, read_json
-from services.messaging.envelope import MAX_EVENT_BYTES, IncomingEvent, PoisonEvent, decode, place_in_stream
-from state import audit, dead_letters
+from services.domain.external import INT64, MAX_ID_LENGTH, NotAllowed, cut_text, identifier, read_json, whole_number
+from services.domain.orders.changes import ACTION, TimelineEntry
+from services.messaging.envelope import MAX_EVENT_BYTES, IncomingEvent, Message, PoisonEvent, decode_message
+from state import audit, dead_letters, orders, outbox
 from state.audit import AuditEntry
 from state.dead_letters import DISCARDED, OPEN, REPLAYED, DeadLetter
 from state.engine.database import Database
+from state.outbox import UndeliverableEvent
+
+KIND = "outbox-event"
+"""Kind of the target of an action on an undeliverable event."""
+
+UNDELIVERABLE, PENDING = "UNDELIVERABLE", "PENDING"
 
 MAX_REASON = 2000
 """Characters of a stored reason."""
@@ -34,6 +42,17 @@ class DeadLetterChanged(InvalidState):
 
 class ReplayFailed(InvalidState):
     """The handler failed on the stored bytes again; the dead letter stays open with the new reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolution:
+    """An action of an actor on an event."""
+
+    state: str
+    """State of the event afterwards."""
+    actor: str
+    reason: str | None
+    action_id: str | None
 
 
 class DeadLetters:
@@ -51,35 +70,24 @@ class DeadLetters:
         self._new_id = new_id
         self._handle = handle
 
-    async def keep(
-        self,
-        *,
-        stream: str,
-        stream_seq: int,
-        subject: str,
-        payload: bytes,
-        headers: Mapping[str, str],
-        reason: str,
-        attempts: int,
-        incarnation: str = "",
-    ) -> None:
-        """Store a message, once per place in its stream; ``incarnation`` is the creation time of the stream.
+    async def keep(self, message: Message, reason: str, *, attempts: int) -> None:
+        """Store a message, once per place in its stream.
 
         The payload is stored unchanged; headers and reason are cut.
         """
         dead_letter = DeadLetter(
             id=self._new_id(),
-            stream=stream,
-            stream_seq=stream_seq,
-            subject=cut_text(subject, MAX_ID_LENGTH),
-            order_id=order_id_in(payload),
-            payload=payload,
-            headers=bounded_headers(headers),
+            stream=message.stream,
+            stream_seq=message.stream_seq,
+            subject=cut_text(message.subject, MAX_ID_LENGTH),
+            order_id=order_id_in(message.payload),
+            payload=message.payload,
+            headers=bounded_headers(message.headers),
             reason=cut_text(reason, MAX_REASON),
             attempts=attempts,
             state=OPEN,
             created_at=self._clock(),
-            incarnation=incarnation,
+            incarnation=message.incarnation,
         )
         await self._database.write(lambda connection: dead_letters.add(connection, dead_letter))
 
@@ -113,13 +121,7 @@ class DeadLetters:
         dead_letter = await self._open_dead_letter(dead_letter_id, seen)
         done = _Resolution(REPLAYED, actor, reason, action_id)
         try:
-            event = decode(
-                dead_letter.payload,
-                subject=dead_letter.subject,
-                headers=dead_letter.headers,
-                fallback_id=place_in_stream(dead_letter.stream, dead_letter.incarnation, dead_letter.stream_seq),
-            )
-            outcome = await self._handle(event)
+            outcome = await self._handle(decode_message(dead_letter))
         except PoisonEvent as error:
             await self._record_failure(dead_letter, done, str(error))
             raise ReplayFailed(f"The event cannot be handled: {error}", {"id": dead_letter_id}) from None
@@ -163,13 +165,13 @@ class DeadLetters:
             at = self._clock()
             if not dead_letters.resolve(connection, dead_letter.id, done.state, by=done.actor, note=note, at=at):
                 raise DeadLetterChanged("Somebody else settled this dead letter.", {"id": dead_letter.id})
-            audit.add(connection, done.entry(dead_letter, at, "done", {"state": done.state, **facts}))
+            audit.add(connection, _entry(dead_letter, done, at, "done", {"state": done.state, **facts}))
 
         await self._database.write(transaction)
 
     async def _record_failure(self, dead_letter: DeadLetter, done: _Resolution, failure: str) -> None:
         cut_failure = cut_text(failure, MAX_REASON)
-        entry = done.entry(dead_letter, self._clock(), "failed", {"state": OPEN, "failure": cut_failure})
+        entry = _entry(dead_letter, done, self._clock(), "failed", {"state": OPEN, "failure": cut_failure})
 
         def transaction(connection: Connection) -> None:
             dead_letters.note_failure(connection, dead_letter.id, cut_failure)
@@ -182,6 +184,21 @@ class DeadLetters:
         if dead_letter is None:
             raise NotFound("dead-letter", dead_letter_id)
         return dead_letter
+
+
+def _entry(dead_letter: DeadLetter, done: _Resolution, at: datetime, result: str, after: dict[str, Any]) -> AuditEntry:
+    return AuditEntry(
+        at=at,
+        actor=done.actor,
+        action="REPLAY_EVENT" if done.state == REPLAYED else "DISCARD_EVENT",
+        target=f"dead-letter:{dead_letter.id}",
+        order_id=dead_letter.order_id,
+        reason=done.reason,
+        before={"state": OPEN},
+        after=after,
+        result=result,
+        action_id=done.action_id,
+    )
 
 
 def order_id_in(payload: bytes) -> str | None:
@@ -202,26 +219,66 @@ def bounded_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {cut_text(name, MAX_ID_LENGTH): cut_text(value, MAX_HEADER) for name, value in first}
 
 
-@dataclass(frozen=True, slots=True)
-class _Resolution:
-    """A replay or discard of a dead letter by an actor."""
+class UndeliverableEvents:
+    """Publishes again or discards outgoing events that the broker can never accept.
 
-    state: str
-    """State of the dead letter afterwards."""
-    actor: str
-    reason: str | None
-    action_id: str | None
+    Each action is one transaction with an audit entry and a timeline entry of the order.
+    """
 
-    def entry(self, dead_letter: DeadLetter, at: datetime, result: str, after: dict[str, Any]) -> AuditEntry:
-        return AuditEntry(
-            at=at,
-            actor=self.actor,
-            action="REPLAY_EVENT" if self.state == REPLAYED else "DISCARD_EVENT",
-            target=f"dead-letter:{dead_letter.id}",
-            order_id=dead_letter.order_id,
-            reason=self.reason,
-            before={"state": OPEN},
-            after=after,
-            result=result,
-            action_id=self.action_id,
-        )
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def is_done(self, action_id: str) -> bool:
+        """True when the action with this id was carried out."""
+        return await self._database.read(lambda connection: audit.find_action(connection, action_id)) is not None
+
+    async def retry(
+        self, row_id: str, *, actor: str, reason: str | None, action_id: str | None = None
+    ) -> UndeliverableEvent:
+        """Publish the event again. Raises NotFound, InvalidState."""
+        return await self._resolve(row_id, _Resolution(PENDING, actor, reason, action_id))
+
+    async def discard(
+        self, row_id: str, *, actor: str, reason: str, action_id: str | None = None
+    ) -> UndeliverableEvent:
+        """Discard the event: no consumer receives it. Raises NotFound, InvalidState."""
+        return await self._resolve(row_id, _Resolution(DISCARDED, actor, reason, action_id))
+
+    async def _resolve(self, row_id: str, done: _Resolution) -> UndeliverableEvent:
+        is_retry = done.state == PENDING
+
+        def transaction(connection: Connection) -> UndeliverableEvent:
+            at, event = self._clock(), _undeliverable(connection, row_id)
+            (outbox.retry if is_retry else outbox.discard)(connection, event.id)
+            entry = AuditEntry(
+                at=at,
+                actor=done.actor,
+                action="RETRY_OUTGOING_EVENT" if is_retry else "DISCARD_OUTGOING_EVENT",
+                target=f"{KIND}:{event.id}",
+                order_id=event.order_id,
+                reason=done.reason,
+                before={"state": UNDELIVERABLE, "eventId": event.event_id, "reason": event.reason},
+                after={"state": done.state},
+                action_id=done.action_id,
+            )
+            audit.add(connection, entry)
+            title = f"Event {event.subject} {'is published again' if is_retry else 'was given up'}"
+            details = {"note": done.reason} if done.reason else {}
+            orders.add_timeline(connection, event.order_id, [TimelineEntry(at, ACTION, title, details, done.actor)])
+            return event
+
+        return await self._database.write(transaction)
+
+
+def _undeliverable(connection: Connection, written: str) -> UndeliverableEvent:
+    try:
+        row_id = whole_number(written, 1, INT64[1])
+    except NotAllowed:
+        raise NotFound(KIND, written) from None
+    event = outbox.get_undeliverable(connection, row_id)
+    if event is not None:
+        return event
+    if outbox.has(connection, row_id):
+        raise InvalidState("This event is published or waits to be published.", {"outboxEventId": str(row_id)})
+    raise NotFound(KIND, str(row_id))

@@ -18,7 +18,7 @@ import nats.errors
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
 
-from services.base.clock import utc_now
+from services.base.identity import utc_now
 from services.domain.calls import Randomness
 from services.domain.external import cut_text
 from services.messaging.jetstream import OURS, Connection
@@ -50,6 +50,25 @@ Place = tuple[str, int]
 """Incarnation of the stream and sequence number in it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerSettings:
+    """Which messages a durable consumer delivers, and how often."""
+
+    stream: str
+    durable: str
+    subjects: Sequence[str]
+    owner: str = ""
+    """Identity of the database that the messages are applied to."""
+    succeeds: str | None = None
+    """The earlier name of the durable consumer, whose position it takes over."""
+    concurrency: int = 64
+    """Messages that one process handles at the same time."""
+    attempts: int = 8
+    """Failed attempts after which a message becomes a dead letter."""
+    ack_wait_seconds: float = 30.0
+    delays_seconds: Sequence[float] = DELAYS_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class Lag:
     """How far a durable consumer is behind its stream, over all replicas."""
@@ -68,24 +87,14 @@ class Durable:
     """One durable consumer of one stream, which all replicas of an installation share."""
 
     def __init__(
-        self,
-        connection: Connection,
-        *,
-        stream: str,
-        name: str,
-        subjects: Sequence[str],
-        ack_wait_seconds: float = 30.0,
-        owner: str = "",
-        succeeds: str | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, connection: Connection, settings: ConsumerSettings, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        """``succeeds``: the earlier name of the durable consumer, whose position it takes over."""
         self._connection = connection
-        self._stream = stream
-        self.name = name
-        self._subjects = sorted(subjects)
-        self._owner = owner
-        self._succeeds = succeeds
+        self._stream = settings.stream
+        self.name = settings.durable
+        self._subjects = sorted(settings.subjects)
+        self._owner = settings.owner
+        self._succeeds = settings.succeeds
         self._monotonic = monotonic
         self._foreign: str | None = None
         self._reported: dict[str, float] = {}
@@ -93,16 +102,16 @@ class Durable:
         self._read_up_to: int | None = None
         """At the last check, every message of our subjects up to this sequence number was settled."""
         self._config = ConsumerConfig(
-            name=name,
-            durable_name=name,
+            name=self.name,
+            durable_name=self.name,
             ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ack_wait_seconds,
+            ack_wait=settings.ack_wait_seconds,
             max_deliver=-1,
             max_ack_pending=MAX_UNSETTLED,
             filter_subjects=self._subjects,
             # No backoff: it would replace ack_wait and lengthen the delays of PullConsumer.
         )
-        self._config = self._config.evolve(metadata={**OURS, OWNER: owner, SHAPE: _shape(self._config)})
+        self._config = self._config.evolve(metadata={**OURS, OWNER: self._owner, SHAPE: _shape(self._config)})
 
     @property
     def problem(self) -> str | None:

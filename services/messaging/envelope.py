@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -123,9 +123,38 @@ SCHEMAS: dict[str, type[_Model]] = {
 }
 
 
-def place_in_stream(stream: str, incarnation: str, stream_seq: int) -> str:
-    """Id for an event without one: equal at every redelivery, different in a recreated stream."""
-    return f"{stream}:{incarnation}:{stream_seq}"
+class Message(Protocol):
+    """A message of a stream: a delivery, or its copy in the database."""
+
+    @property
+    def stream(self) -> str: ...
+    @property
+    def incarnation(self) -> str:
+        """Creation time of the stream."""
+
+    @property
+    def stream_seq(self) -> int: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def headers(self) -> dict[str, str]: ...
+
+
+def decode_message(message: Message, schemas: Mapping[str, type[BaseModel]] = SCHEMAS) -> IncomingEvent:
+    """Read the event in a message; raises PoisonEvent with the reason.
+
+    An event without an id gets its place in the stream as id: equal at every redelivery, different in a recreated
+    stream.
+    """
+    return decode(
+        message.payload,
+        subject=message.subject,
+        headers=message.headers,
+        fallback_id=f"{message.stream}:{message.incarnation}:{message.stream_seq}",
+        schemas=schemas,
+    )
 
 
 def decode(
@@ -138,8 +167,7 @@ def decode(
 ) -> IncomingEvent:
     """Read an envelope or a flat event; raises PoisonEvent with the reason.
 
-    The id is that of the envelope, else the ``Nats-Msg-Id`` header, else ``fallback_id``, which
-    place_in_stream() returns.
+    The id is that of the envelope, else the ``Nats-Msg-Id`` header, else ``fallback_id``.
     """
     try:
         body = read_json(payload, MAX_EVENT_BYTES)

@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import Enum, StrEnum, auto
 from typing import Any, Literal, Protocol
 
-from services.base.clock import utc_now
+from services.base.identity import utc_now
 from services.domain.calls import Randomness, RetryPolicy
 from services.domain.external import cut_text
 from state import outbox

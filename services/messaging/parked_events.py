@@ -16,7 +16,7 @@ from services.domain.external import cut_text, id_key
 from services.messaging.consumer import Delivery
 from services.messaging.dead_letters import MAX_REASON, DeadLetters, bounded_headers, order_id_in
 from services.messaging.durable_consumer import redelivery_delay_seconds
-from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent, decode, place_in_stream
+from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent, decode_message
 from state import parked_events
 from state.engine.database import Database
 from state.engine.failures import is_of_database
@@ -135,14 +135,7 @@ class EventParking:
 
     async def _try(self, event: ParkedEvent) -> None:
         try:
-            outcome = await self._handle(
-                decode(
-                    event.payload,
-                    subject=event.subject,
-                    headers=event.headers,
-                    fallback_id=place_in_stream(event.stream, event.incarnation, event.stream_seq),
-                )
-            )
+            outcome = await self._handle(decode_message(event))
         except PoisonEvent as error:
             await self._give_up(event, str(error))
         except NotYet as error:
@@ -174,16 +167,7 @@ class EventParking:
         self._on_outcome(event.subject, "retried")
 
     async def _give_up(self, event: ParkedEvent, reason: str) -> None:
-        await self._dead_letters.keep(
-            stream=event.stream,
-            incarnation=event.incarnation,
-            stream_seq=event.stream_seq,
-            subject=event.subject,
-            payload=event.payload,
-            headers=event.headers,
-            reason=reason,
-            attempts=event.attempts + 1,
-        )
+        await self._dead_letters.keep(event, reason, attempts=event.attempts + 1)
         await self._database.write(lambda connection: parked_events.remove(connection, event))
         logger.error("event_dead_lettered", extra=_facts(event) | {"reason": cut_text(reason, MAX_REASON)})
         self._on_outcome(event.subject, "dead_lettered")

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 import nats.errors
 
-from services.base.clock import utc_now
+from services.base.identity import utc_now
 from services.domain.orders import events
 from services.domain.orders.model import OrderStatus
 from services.messaging.jetstream import Connection, ensure_streams

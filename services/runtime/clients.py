@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import httpx
 
-from services.base.clock import utc_now
+from services.base.addresses import DIRECT, Proxy
 from services.base.file_descriptors import Budget
-from services.base.proxy import DIRECT, Proxy
+from services.base.identity import utc_now
 from services.base.settings import PAYMENT_TIMEOUT_SECONDS
 from services.clients.http.transport import AiohttpTransport, client_session
 from services.clients.inventory.breakers import InventoryBreakers, inventory_breakers

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from services.base.context import HEADER, begin
-from services.base.ids import new_id
+from services.base.context import HEADER, begin, received
+from services.base.identity import new_id
 from services.base.loops import Loop
 from services.base.settings import USUAL_INSTALLATION
 from services.domain.orders import events
-from services.messaging.consumer import Delivery, Handler, PullConsumer, traced_handler
-from services.messaging.dead_letters import DeadLetters
-from services.messaging.envelope import NotYet, decode, place_in_stream
+from services.messaging.consumer import Delivery, DeliveryHandler, Outcome, PullConsumer
+from services.messaging.dead_letters import DeadLetters, order_id_in
+from services.messaging.durable_consumer import ConsumerSettings
+from services.messaging.envelope import NotYet, decode_message
 from services.messaging.jetstream import INSTALLATION, Connection, by_stream
 from services.messaging.outbox_relay import OutboxRelay, Publisher, SqlOutbox, worst_kind
 from services.messaging.parked_events import EventParking
@@ -25,6 +26,7 @@ from services.messaging.publisher import JetStreamPublisher, TracedPublisher
 from services.messaging.topology import EventRecovery, Topology
 from services.orders.inventory_events import EARLY, InventoryEvents
 from services.runtime.parts import Parts, Seam
+from services.tracing.port import Tracer
 from services.unit_of_work import Recorded
 from state import deduplication, orders, replicas
 
@@ -117,7 +119,7 @@ async def build_messaging(parts: Parts, stack: AsyncExitStack) -> Messaging:
     return Messaging(nats, topology, relay, consumers, dead_letters)
 
 
-class EventConsumers:
+class EventConsumers(DeliveryHandler):
     """Opens the connection, finds the streams of the inventory events and runs one consumer per stream.
 
     The consumers decode, handle, park and dead-letter events.
@@ -159,9 +161,7 @@ class EventConsumers:
         self._consumers: list[PullConsumer] = []
         self._starting: asyncio.Future[Mapping[str, str]] | None = None
         self._stopping = False
-        self._handle: Handler = self._handle_untraced
-        if parts.tracer is not None:
-            self._handle = traced_handler(self._apply, parts.tracer, self._traceparent_of)
+        self._tracer = parts.tracer
 
     async def run(self) -> None:
         """Consume until stop(); waits for NATS without limit."""
@@ -203,10 +203,6 @@ class EventConsumers:
         self.lags = [{**asdict(lag), "at": at} for lag in lags] or self.lags
         return False
 
-    async def _recover(self) -> None:
-        await self._topology.recover()
-        self._follow_streams()
-
     def _follow_streams(self) -> None:
         """Restart the consumers if the streams now store other events than before."""
         if self._groups and by_stream(self._topology.placement, events.INCOMING) != self._groups:
@@ -214,37 +210,47 @@ class EventConsumers:
                 consumer.stop()
 
     def _consumer(self, stream: str, subjects: list[str]) -> PullConsumer:
-        return PullConsumer(
-            self._nats,
+        settings = ConsumerSettings(
             stream=stream,
             durable=f"{EARLIER_DURABLE}-{self._installation}",
+            subjects=subjects,
             owner=self._owner,
             succeeds=EARLIER_DURABLE if self._installation == USUAL_INSTALLATION else None,
-            subjects=subjects,
-            handle=self._handle,
-            dead_letter=self._bury,
-            set_aside=self._parking.set_aside,
-            on_outcome=self._count,
-            on_failure=partial(self._metrics.background_failed, "consuming"),
-            recover=self._recover,
         )
+        return PullConsumer(self._nats, settings, self)
 
-    def _handle_untraced(self, delivery: Delivery) -> Awaitable[None]:
-        # Continues the trace of the sender; each delivery runs in its own task.
+    def handle(self, delivery: Delivery) -> Awaitable[None]:
+        """Handle the event in the trace of its sender, else in that of its order; raises PoisonEvent."""
+        if self._tracer is not None:
+            return traced(self._tracer, delivery, self._apply, self._traceparent_of)
+        # Each delivery runs in its own task.
         begin(delivery.headers.get(HEADER))
         return self._apply(delivery)
+
+    async def recover(self) -> None:
+        await self._topology.recover()
+        self._follow_streams()
+
+    async def set_aside(self, delivery: Delivery, reason: str) -> bool:
+        return await self._parking.set_aside(delivery, reason)
+
+    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        await self._dead_letters.keep(delivery, reason, attempts=delivery.num_delivered)
+
+    def count(self, subject: str, outcome: Outcome) -> None:
+        # _apply counts handled deliveries, because it has their outcome.
+        if outcome != "handled":
+            self._metrics.event_consumed(subject, outcome)
+
+    def failed(self) -> None:
+        self._metrics.background_failed("consuming")
 
     async def _apply(self, delivery: Delivery) -> None:
         """Decode and handle an event, or park it until its order is stored; raises PoisonEvent.
 
         An event of another installation about an unknown order is ignored, because that installation handles it.
         """
-        event = decode(
-            delivery.payload,
-            subject=delivery.subject,
-            headers=delivery.headers,
-            fallback_id=place_in_stream(delivery.stream, delivery.incarnation, delivery.stream_seq),
-        )
+        event = decode_message(delivery)
         try:
             outcome = await self._inbound.handle(event)
         except NotYet as error:
@@ -258,19 +264,17 @@ class EventConsumers:
     async def _traceparent_of(self, order_id: str) -> str | None:
         return await self._database.read(lambda connection: orders.traceparent(connection, order_id))
 
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
-        await self._dead_letters.keep(
-            stream=delivery.stream,
-            stream_seq=delivery.stream_seq,
-            subject=delivery.subject,
-            payload=delivery.payload,
-            headers=delivery.headers,
-            reason=reason,
-            attempts=delivery.num_delivered,
-            incarnation=delivery.incarnation,
-        )
 
-    def _count(self, subject: str, outcome: str) -> None:
-        # _apply counts handled deliveries, because it has their outcome.
-        if outcome != "handled":
-            self._metrics.event_consumed(subject, outcome)
+async def traced(
+    tracer: Tracer,
+    delivery: Delivery,
+    handle: Callable[[Delivery], Awaitable[None]],
+    traceparent_of: Callable[[str], Awaitable[str | None]],
+) -> None:
+    """Handle the delivery in a span of the trace that its header names, else of the order's own trace."""
+    order_id = order_id_in(delivery.payload)
+    parent = received(delivery.headers.get(HEADER))
+    if parent is None and order_id is not None:
+        parent = await traceparent_of(order_id)
+    with tracer.handling(delivery.subject, delivery.stream_seq, order_id, parent):
+        await handle(delivery)

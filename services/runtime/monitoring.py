@@ -17,8 +17,8 @@ from services.alerting.receiver import AlertReceiver
 from services.alerting.rules import rules
 from services.alerting.threshold_rule import Rule
 from services.alerting.webhook import WebhookDelivery
+from services.base.identity import VERSION
 from services.base.loops import Loop
-from services.base.version import VERSION
 from services.metrics.recorder import Recorder
 from services.metrics.rollup import MetricRollups
 from services.runtime.clients import Clients

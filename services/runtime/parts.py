@@ -12,11 +12,9 @@ from enum import StrEnum
 from functools import partial
 from typing import Protocol, TypeVar
 
-from services.base.clock import utc_now
-from services.base.ids import new_id, replica_name
-from services.base.proxy import requests_session
+from services.base.addresses import requests_session
+from services.base.identity import VERSION, new_id, replica_name, utc_now
 from services.base.settings import Settings
-from services.base.version import VERSION
 from services.clients.inventory.breakers import NAMES
 from services.metrics.catalogue import ORDERS
 from services.metrics.registry import Metrics

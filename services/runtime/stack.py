@@ -16,8 +16,7 @@ from pathlib import Path
 from services.base.addresses import free_port, http_url, reachable_host, sqlite_url
 from services.base.settings import Settings
 from services.base.supervisor import Child, Supervisor
-from services.messaging.broker_check import BrokerCheck
-from services.messaging.embedded import EmbeddedNats
+from services.messaging.embedded import BrokerCheck, EmbeddedNats
 
 LOOPBACK = "127.0.0.1"
 """The address of the sandbox services."""

@@ -19,8 +19,7 @@ from services.clients.breaker import FORCED_OPEN, OPEN
 from services.commands.queue import CommandExecutor
 from services.conservation.audit import ConservationAudit
 from services.domain.calls import InventoryCall, RetryPolicy
-from services.messaging.dead_letters import DeadLetters
-from services.messaging.undeliverable import UndeliverableEvents
+from services.messaging.dead_letters import DeadLetters, UndeliverableEvents
 from services.metrics.catalogue import RELEASES
 from services.metrics.health import Thresholds
 from services.orders.cancellation import OrderCancellation, OrderReturns

@@ -32,7 +32,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, func, or_, select
 
 from services.base.addresses import sqlite_url
-from services.base.clock import utc_now
+from services.base.identity import utc_now
 from services.base.settings import Settings
 from services.domain.errors import ConfigurationError
 from services.domain.orders.model import OrderStatus, PaymentStatus, ReleaseState

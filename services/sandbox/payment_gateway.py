@@ -34,9 +34,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.base import logs
-from services.base.clock import utc_now
+from services.base.identity import utc_now
 from services.domain.external import Identifier
-from services.http_server.application import (
+from services.http_server.envelope import (
     Clock,
     Rejection,
     RequestBody,

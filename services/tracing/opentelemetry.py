@@ -32,8 +32,8 @@ from opentelemetry.util.types import AttributeValue
 from requests import Session
 from yarl import URL
 
+from services.base.addresses import requests_session
 from services.base.context import continuing
-from services.base.proxy import requests_session
 from services.tracing.port import Answered
 
 FLUSH_SECONDS = 1.0

@@ -12,7 +12,7 @@ from typing import Any, Self
 import httpx
 from sqlalchemy import select
 
-from services.base.clock import utc_now
+from services.base.identity import utc_now
 from services.domain.orders.model import OrderStatus
 from services.sandbox.books import UNDER_WAY, Books
 from services.sandbox.traffic import Visit, plan_visit

@@ -19,7 +19,7 @@ import psycopg
 from nats.js.errors import NotFoundError
 from psycopg import sql
 
-from services.base.clock import utc_now
+from services.base.identity import utc_now
 from services.messaging.jetstream import STREAMS
 from tests.chaos.stack import HOLDFAST, REACTION_SECONDS, LiveStack, until
 from tests.support.postgres_server import conninfo_of

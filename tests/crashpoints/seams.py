@@ -201,9 +201,9 @@ def shift_the_clock(seconds: float) -> None:
 
 def hurry_redeliveries() -> None:
     """The broker delivers again after two seconds what a dead consumer had taken."""
-    from services.messaging.consumer import PullConsumer
+    from services.messaging.durable_consumer import ConsumerSettings
 
-    defaults = PullConsumer.__init__.__kwdefaults__
+    defaults = ConsumerSettings.__init__.__kwdefaults__
     assert defaults is not None
     defaults["ack_wait_seconds"] = 2.0
 

@@ -18,7 +18,7 @@ import httpx
 import orjson
 from sqlalchemy import select, update
 
-from services.base.clock import utc_now
+from services.base.identity import utc_now
 from services.base.settings import Settings
 from services.domain.commands import CommandState
 from services.domain.orders.events import CONFIRM_REQUESTED

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from services.base.ids import new_id
+from services.base.identity import new_id
 from services.base.supervisor import ChildStatus
 from services.domain.orders.model import Line
-from services.messaging.broker_check import FIRST_PATIENCE_SECONDS, has_room
+from services.messaging.embedded import FIRST_PATIENCE_SECONDS, has_room
 from services.sandbox.inventory_service.catalogue import CATALOGUE
 from tests.chaos.stack import HEADLESS, LiveStack, live_stack, until
 from tests.faults.shop import MUG

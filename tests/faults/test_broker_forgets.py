@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 
 from services.domain.orders.events import CONFIRMED, ORDER_CREATED
 from services.messaging.consumer import Delivery, PullConsumer
+from services.messaging.durable_consumer import ConsumerSettings
 from services.messaging.jetstream import Connection, _config
 from services.messaging.outbox_relay import OutboxRelay, SqlOutbox
 from services.messaging.publisher import JetStreamPublisher
@@ -21,6 +22,7 @@ from services.messaging.topology import EventRecovery, Topology
 from state import outbox
 from state.engine.database import Database, opened
 from state.tables import outbox as outbox_table
+from tests.support.consumers import Handlers
 from tests.support.nats_connection import connect
 from tests.support.nats_server import NatsServer, eventually
 
@@ -61,12 +63,8 @@ class Site:
         self.dead: list[tuple[Delivery, str]] = []
         self.consumer = PullConsumer(
             connection,
-            stream=STREAM,
-            durable=DURABLE,
-            subjects=[CONFIRMED],
-            handle=self._handle,
-            dead_letter=self._bury,
-            recover=self.topology.recover,
+            ConsumerSettings(stream=STREAM, durable=DURABLE, subjects=[CONFIRMED]),
+            Handlers(self._handle, self._bury, recover=self.topology.recover),
         )
 
     def _wake(self) -> None:

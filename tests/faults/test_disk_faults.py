@@ -19,7 +19,7 @@ import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from services.base.ids import new_id
+from services.base.identity import new_id
 from state.engine import sqlite_group_commit
 from state.engine.sqlite_group_commit import GroupCommitWriter, _commit_together
 from tests.chaos.stack import ROOT

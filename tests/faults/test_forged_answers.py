@@ -15,7 +15,7 @@ import httpx
 import orjson
 import pytest
 
-from services.base.ids import new_id
+from services.base.identity import new_id
 from services.clients.http.transport import MAX_BODY_BYTES, AiohttpTransport
 from services.clients.inventory.port import InventoryGateway
 from services.domain.calls import INVALID, REJECTED, SUCCESS, THROTTLED, UNAVAILABLE, InventoryCall

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from services.base.ids import new_id
+from services.base.identity import new_id
 from services.clients.http.transport import AiohttpTransport
 from services.clients.inventory.port import Availability, InventoryGateway, Reservation
 from services.domain.calls import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt, Attempted, InventoryCall

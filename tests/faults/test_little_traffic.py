@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.base.ids import new_id
+from services.base.identity import new_id
 from tests.faults.processes import Service, wait_until, worker
 from tests.faults.shop import MUG
 

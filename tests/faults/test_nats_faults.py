@@ -16,9 +16,10 @@ import orjson
 import pytest
 from sqlalchemy import func, select
 
-from services.base.ids import new_id
+from services.base.identity import new_id
 from services.domain.orders.events import CONFIRM_REQUESTED, CONFIRMED, LOW_STOCK, ORDER_CREATED
 from services.messaging.consumer import Delivery, PullConsumer
+from services.messaging.durable_consumer import ConsumerSettings
 from services.messaging.envelope import decode
 from services.messaging.jetstream import Connection, ConnectionState, ensure_streams
 from services.messaging.outbox_relay import OutboxRelay, OutboxRow, SqlOutbox
@@ -28,6 +29,7 @@ from state.engine.database import Database, opened
 from state.tables import inbox as inbox_table
 from state.tables import outbox as outbox_table
 from tests.faults.proxy import TcpProxy
+from tests.support.consumers import Handlers
 from tests.support.nats_connection import connect
 from tests.support.nats_server import NatsServer, eventually
 from tests.support.orders_harness import OrdersHarness
@@ -114,18 +116,16 @@ class Effects:
 
 @asynccontextmanager
 async def consuming(connection: Connection, handle) -> AsyncIterator[None]:
-    async def bury(delivery: Delivery, reason: str) -> None:
-        raise AssertionError(f"{delivery.subject} was given up: {reason}")
-
     consumer = PullConsumer(
         connection,
-        stream=STREAM,
-        durable=DURABLE,
-        subjects=[CONFIRMED, LOW_STOCK],
-        handle=handle,
-        dead_letter=bury,
-        ack_wait_seconds=ACK_WAIT_SECONDS,
-        delays_seconds=(0.05,),
+        ConsumerSettings(
+            stream=STREAM,
+            durable=DURABLE,
+            subjects=[CONFIRMED, LOW_STOCK],
+            ack_wait_seconds=ACK_WAIT_SECONDS,
+            delays_seconds=(0.05,),
+        ),
+        Handlers(handle),
     )
     running = asyncio.create_task(consumer.run())
     try:

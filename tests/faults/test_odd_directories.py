@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from services.base.addresses import free_port
-from services.base.ids import new_id
+from services.base.identity import new_id
 from tests.chaos.stack import ROOT
 from tests.faults.processes import wait_until
 from tests.faults.shop import MUG

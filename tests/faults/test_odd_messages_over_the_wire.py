@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from services.base.ids import new_id
+from services.base.identity import new_id
 from services.domain.orders.events import CONFIRMED, LOW_STOCK
 from tests.faults.processes import Service, wait_until, worker
 from tests.faults.shop import MUG

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select
 
-from services.base.ids import new_id
+from services.base.identity import new_id
 from state.engine.database import Database, opened
 from state.engine.source import Source, SourceUnavailable
 from state.engine.sqlite_files import identity_of

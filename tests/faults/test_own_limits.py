@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.base.ids import new_id
+from services.base.identity import new_id
 from services.sandbox.inventory_service.catalogue import CATALOGUE
 from tests.faults.processes import Service, wait_until, worker
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
-from services.base.ids import new_id
+from services.base.identity import new_id
 from state.engine.database import Database
 from state.tables import inbox
 from tests.alerting.receiver import Pager, pager

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from services.base.ids import new_id
+from services.base.identity import new_id
 from services.worker import STOP_SECONDS
 from state.engine.database import CONNECT_SECONDS, SERVER_OPTIONS, SILENCE_SECONDS, Database
 from state.engine.watchdog import PING_SECONDS, LinkSilent

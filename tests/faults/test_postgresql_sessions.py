@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import insert, make_url, select, text
 
 from services.base.addresses import free_port
-from services.base.ids import new_id
+from services.base.identity import new_id
 from state.engine.database import SERVER_OPTIONS, Database
 from state.schema import migrate
 from state.tables import inbox

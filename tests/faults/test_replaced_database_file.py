@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import OperationalError
 
-from services.base.ids import new_id
+from services.base.identity import new_id
 from state.engine import database as database_module
 from state.engine.database import Database, opened
 from state.engine.failures import Kind, failure_of

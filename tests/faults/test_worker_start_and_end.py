@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import make_url
 
 from services.base.addresses import free_port
-from services.base.ids import new_id
+from services.base.identity import new_id
 from state.engine.source import read_only
 from state.tables import orders
 from tests.chaos.stack import ROOT

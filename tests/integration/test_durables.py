@@ -13,7 +13,7 @@ import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from services.domain.orders.events import CONFIRMATION_FAILED, CONFIRMED, LOW_STOCK
-from services.messaging.durable_consumer import REPORTED_SECONDS, Durable
+from services.messaging.durable_consumer import REPORTED_SECONDS, ConsumerSettings, Durable
 from services.messaging.jetstream import INVENTORY_EVENTS, Connection, ensure_streams
 
 STREAM = INVENTORY_EVENTS.name
@@ -36,15 +36,8 @@ class Clock:
 
 
 def durable(connection: Any, clock: Clock | None = None) -> Durable:
-    return Durable(
-        connection,
-        stream=STREAM,
-        name=NAME,
-        subjects=SUBJECTS,
-        owner="us",
-        succeeds=EARLIER,
-        monotonic=clock or Clock(),
-    )
+    settings = ConsumerSettings(stream=STREAM, durable=NAME, subjects=SUBJECTS, owner="us", succeeds=EARLIER)
+    return Durable(connection, settings, clock or Clock())
 
 
 def config(name: str, **values: Any) -> ConsumerConfig:
@@ -155,7 +148,8 @@ async def test_what_a_changed_filter_hid_is_read_after_the_correction(
 async def test_a_durable_that_another_version_of_ours_made_is_changed_without_a_log_entry(
     connection: Connection,
 ) -> None:
-    await Durable(connection, stream=STREAM, name=NAME, subjects=[CONFIRMED], ack_wait_seconds=5, owner="us").ensure()
+    earlier = ConsumerSettings(stream=STREAM, durable=NAME, subjects=[CONFIRMED], ack_wait_seconds=5, owner="us")
+    await Durable(connection, earlier).ensure()
     ours = durable(connection)
     await ours.ensure()
     assert ours.problem is None

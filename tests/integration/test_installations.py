@@ -12,9 +12,11 @@ from services.base.settings import Settings
 from services.domain.errors import ConfigurationError
 from services.domain.orders import events
 from services.messaging.consumer import Delivery, PullConsumer
+from services.messaging.durable_consumer import ConsumerSettings
 from services.messaging.jetstream import INVENTORY_EVENTS, Connection, ensure_streams
 from state import replicas
 from state.engine.database import Database
+from tests.support.consumers import Handlers
 from tests.support.fakes import START
 from tests.support.nats_server import eventually
 
@@ -29,20 +31,14 @@ class Reader:
         self.payloads: list[bytes] = []
         self.consumer = PullConsumer(
             connection,
-            stream=INVENTORY_EVENTS.name,
-            durable=durable,
-            subjects=[SUBJECT],
-            handle=self._handle,
-            dead_letter=self._bury,
-            owner=owner,
-            succeeds=succeeds,
+            ConsumerSettings(
+                stream=INVENTORY_EVENTS.name, durable=durable, subjects=[SUBJECT], owner=owner, succeeds=succeeds
+            ),
+            Handlers(self._handle),
         )
 
     async def _handle(self, delivery: Delivery) -> None:
         self.payloads.append(delivery.payload)
-
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
-        raise AssertionError(reason)
 
 
 @asynccontextmanager

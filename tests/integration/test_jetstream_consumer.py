@@ -10,9 +10,10 @@ from nats.aio.msg import Msg
 
 from services.domain.orders.events import CONFIRMED, LOW_STOCK
 from services.messaging.consumer import Delivery, PullConsumer
+from services.messaging.durable_consumer import ConsumerSettings
 from services.messaging.envelope import PoisonEvent
 from services.messaging.jetstream import Connection, ensure_streams
-from tests.support.consumers import DURABLE, STREAM, Desk, consuming, fail
+from tests.support.consumers import DURABLE, STREAM, Desk, Handlers, consuming, fail
 from tests.support.nats_connection import connect
 from tests.support.nats_server import NatsServer, eventually
 
@@ -128,13 +129,11 @@ async def test_a_crash_during_the_last_attempt_loses_nothing(nats_server: NatsSe
     crashing = await connect([nats_server.url], name="crashing")
     consumer = PullConsumer(
         crashing,
-        stream=STREAM,
-        durable=DURABLE,
-        subjects=[CONFIRMED],
-        handle=lambda delivery: doomed.handle(delivery) if doomed.deliveries else _begin_and_hang(doomed, delivery),
-        dead_letter=doomed.dead_letter,
-        attempts=1,
-        ack_wait_seconds=0.5,
+        ConsumerSettings(stream=STREAM, durable=DURABLE, subjects=[CONFIRMED], attempts=1, ack_wait_seconds=0.5),
+        Handlers(
+            lambda delivery: doomed.handle(delivery) if doomed.deliveries else _begin_and_hang(doomed, delivery),
+            doomed.dead_letter,
+        ),
     )
     running = asyncio.create_task(consumer.run())
     await eventually(lambda: len(doomed.deliveries) == 1)

@@ -10,6 +10,7 @@ import pytest
 
 from services.domain.errors import InvalidState, ReviewConflict
 from services.domain.orders.model import Line
+from services.messaging.consumer import Delivery
 from tests.support import bulk_jobs
 from tests.support.fakes import CAPTURE, REFUND, Fault, PaymentFault
 from tests.support.orders_harness import OrdersHarness
@@ -134,12 +135,14 @@ async def test_a_command_is_executed_by_one_worker(shop):
 
 async def test_a_dead_letter_with_characters_that_the_database_refuses_is_kept(shop):
     await shop.dead_letters.keep(
-        stream="S",
-        stream_seq=1,
-        subject="inventory.confirmed",
-        payload=b'{"orderId": "a\\u0000b", "reservationId": "r"}',
-        headers={"Nats-Msg-Id": "m"},
-        reason="UnknownOrder: order a\x00b is not known",
+        Delivery(
+            stream="S",
+            stream_seq=1,
+            subject="inventory.confirmed",
+            payload=b'{"orderId": "a\\u0000b", "reservationId": "r"}',
+            headers={"Nats-Msg-Id": "m"},
+        ),
+        "UnknownOrder: order a\x00b is not known",
         attempts=8,
     )
     (dead_letter,) = (await shop.everything())["dead_letters"]

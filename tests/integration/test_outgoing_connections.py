@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 
 from services.alerting.webhook import WebhookDelivery
 from services.base import logs
-from services.base.proxy import requests_session
+from services.base.addresses import requests_session
 from services.clients.http.transport import AiohttpTransport, client_session
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.lookup import HTTPInventoryLookup

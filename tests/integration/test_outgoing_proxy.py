@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from services.base.proxy import Proxy
+from services.base.addresses import Proxy
 from services.base.settings import Settings
 from services.clients.http.transport import AiohttpTransport, client_session
 from services.console.metric_history.model import SourceFailed

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from services.messaging.broker_check import Publishing, worker_publishing
+from services.messaging.embedded import Publishing, worker_publishing
 from services.messaging.outbox_relay import TRIES, ProblemKind, PublishProblem, Undeliverable, worst_kind
 from services.messaging.topology import Topology
 from tests.support.outbox_relay import InMemoryOutbox, InMemoryPublisher, relaying, row, until

@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 
 from services.domain.orders.events import CONFIRMED
 from services.messaging.consumer import PullConsumer
+from services.messaging.durable_consumer import ConsumerSettings
 from services.messaging.jetstream import ensure_streams
+from tests.support.consumers import Handlers
 from tests.support.nats_server import eventually
 
 STREAM = "INVENTORY_EVENTS"
@@ -20,12 +22,8 @@ async def reading(connection, durable, **options):
     async def handle(delivery):
         handled.append(delivery.payload)
 
-    async def bury(delivery, reason):
-        raise AssertionError(reason)
-
-    consumer = PullConsumer(
-        connection, stream=STREAM, durable=durable, subjects=[CONFIRMED], handle=handle, dead_letter=bury, **options
-    )
+    settings = ConsumerSettings(stream=STREAM, durable=durable, subjects=[CONFIRMED], **options)
+    consumer = PullConsumer(connection, settings, Handlers(handle))
     running = asyncio.create_task(consumer.run())
     yield handled
     consumer.stop()

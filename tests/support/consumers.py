@@ -1,19 +1,22 @@
-"""Consumers of a real NATS server: one whose handler is set by the test, and one that parks events."""
+"""Consumers of a real NATS server: handlers made of functions of a test, and a shop that parks events."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 from sqlalchemy import func, select
 
+from services.domain.calls import Randomness
 from services.domain.orders.events import CONFIRMATION_FAILED, CONFIRMED
-from services.messaging.consumer import Delivery, PullConsumer
-from services.messaging.envelope import NotYet, decode, place_in_stream
+from services.messaging.consumer import Delivery, DeliveryHandler, Outcome, PullConsumer
+from services.messaging.durable_consumer import ConsumerSettings
+from services.messaging.envelope import NotYet, decode_message
 from services.messaging.jetstream import Connection
 from services.messaging.parked_events import EventParking
 from services.orders.inventory_events import EARLY
@@ -49,20 +52,61 @@ class Desk:
         return [delivery.payload for delivery in self.deliveries]
 
 
+Handle = Callable[[Delivery], Awaitable[None]]
+
+
+async def no_dead_letter(delivery: Delivery, reason: str) -> None:
+    raise AssertionError(f"{delivery.subject} was given up: {reason}")
+
+
+class Handlers(DeliveryHandler):
+    """A DeliveryHandler of functions; a dead letter fails the test unless a function takes it."""
+
+    def __init__(
+        self,
+        handle: Handle,
+        dead_letter: Callable[[Delivery, str], Awaitable[None]] = no_dead_letter,
+        set_aside: Callable[[Delivery, str], Awaitable[bool]] | None = None,
+        recover: Callable[[], Awaitable[None]] | None = None,
+        count: Callable[[str, Outcome], None] = lambda _subject, _outcome: None,
+    ) -> None:
+        self._handle, self._dead_letter, self._count = handle, dead_letter, count
+        self._set_aside, self._recover = set_aside, recover
+
+    def handle(self, delivery: Delivery) -> Awaitable[None]:
+        return self._handle(delivery)
+
+    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        await self._dead_letter(delivery, reason)
+
+    async def set_aside(self, delivery: Delivery, reason: str) -> bool:
+        return self._set_aside is not None and await self._set_aside(delivery, reason)
+
+    async def recover(self) -> None:
+        if self._recover is not None:
+            await self._recover()
+
+    def count(self, subject: str, outcome: Outcome) -> None:
+        self._count(subject, outcome)
+
+
 @asynccontextmanager
-async def consuming(connection: Connection, desk: Any, **options: Any) -> AsyncIterator[PullConsumer]:
+async def consuming(
+    connection: Connection,
+    desk: Desk,
+    *,
+    handle: Handle | None = None,
+    dead_letter: Callable[[Delivery, str], Awaitable[None]] | None = None,
+    set_aside: Callable[[Delivery, str], Awaitable[bool]] | None = None,
+    randomness: Randomness = random.random,
+    **settings: Any,
+) -> AsyncIterator[PullConsumer]:
+    usual = {"subjects": [CONFIRMED, CONFIRMATION_FAILED], "delays_seconds": (0.05,)}
     consumer = PullConsumer(
         connection,
-        **{
-            "stream": STREAM,
-            "durable": DURABLE,
-            "subjects": [CONFIRMED, CONFIRMATION_FAILED],
-            "handle": desk.handle,
-            "dead_letter": desk.dead_letter,
-            "on_outcome": desk.count,
-            "delays_seconds": (0.05,),
-            **options,
-        },
+        ConsumerSettings(stream=STREAM, durable=DURABLE, **(usual | settings)),
+        Handlers(handle or desk.handle, dead_letter or desk.dead_letter, set_aside, count=desk.count),
+        randomness,
     )
     running = asyncio.create_task(consumer.run())
     yield consumer
@@ -93,8 +137,7 @@ class ParkingWorld:
         return await self.shop.inbound.handle(event)
 
     async def apply(self, delivery: Delivery) -> None:
-        place = place_in_stream(delivery.stream, delivery.incarnation, delivery.stream_seq)
-        event = decode(delivery.payload, subject=delivery.subject, headers=delivery.headers, fallback_id=place)
+        event = decode_message(delivery)
         try:
             self.ends.append((event.data["orderId"], await self.apply_event(event)))
         except NotYet as error:
@@ -102,17 +145,15 @@ class ParkingWorld:
             self.ends.append((event.data["orderId"], "parked"))
 
     async def bury(self, delivery, reason):
-        await self.shop.dead_letters.keep(
-            stream=delivery.stream, incarnation=delivery.incarnation, stream_seq=delivery.stream_seq,
-            subject=delivery.subject, payload=delivery.payload, headers=delivery.headers, reason=reason, attempts=1,
-        )  # fmt: skip
+        await self.shop.dead_letters.keep(delivery, reason, attempts=1)
 
     @asynccontextmanager
     async def consuming(self, connection):
         consumer = PullConsumer(
-            connection, stream=STREAM, durable="order-service", subjects=[CONFIRMED], handle=self.apply,
-            dead_letter=self.bury, set_aside=self.parking.set_aside,
-        )  # fmt: skip
+            connection,
+            ConsumerSettings(stream=STREAM, durable=DURABLE, subjects=[CONFIRMED]),
+            Handlers(self.apply, self.bury, self.parking.set_aside),
+        )
         running = asyncio.create_task(consumer.run())
         yield
         consumer.stop()

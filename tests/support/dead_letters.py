@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 
+from services.messaging.consumer import Delivery
 from state import bulk_jobs, dead_letters
 from state.bulk_jobs import BulkItem, BulkJob
 
@@ -12,9 +13,16 @@ async def bury(shop, order, number=1, *, payload=None, reason=None):
     """A confirmation of the order that was not handled; returns its id."""
     body = {"orderId": order.order_id, "reservationId": order.reservation_id}
     await shop.dead_letters.keep(
-        stream="S", stream_seq=number, subject="inventory.confirmed", payload=payload or orjson.dumps(body),
-        headers={"Nats-Msg-Id": f"m-{number}"}, reason=reason or f"TimeoutError: order {number}", attempts=8,
-    )  # fmt: skip
+        Delivery(
+            stream="S",
+            stream_seq=number,
+            subject="inventory.confirmed",
+            payload=payload or orjson.dumps(body),
+            headers={"Nats-Msg-Id": f"m-{number}"},
+        ),
+        reason or f"TimeoutError: order {number}",
+        attempts=8,
+    )
     return next(dead_letter.id for dead_letter in await stored_dead_letters(shop) if dead_letter.stream_seq == number)
 
 

@@ -32,9 +32,8 @@ from services.domain.commands import COMMANDS, CommandState, Outcome, read_argum
 from services.domain.errors import ApiError
 from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import Line, Order
-from services.messaging.dead_letters import DeadLetters
+from services.messaging.dead_letters import DeadLetters, UndeliverableEvents
 from services.messaging.envelope import IncomingEvent
-from services.messaging.undeliverable import UndeliverableEvents
 from services.orders.cancellation import OrderCancellation, OrderReturns, ReturnItems
 from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
 from services.orders.inventory_events import InventoryEvents

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from services.messaging.broker_check import (
+from services.messaging.embedded import (
     FIRST_PATIENCE_SECONDS,
     LONGEST_PATIENCE_SECONDS,
     BrokerCheck,

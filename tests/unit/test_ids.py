@@ -6,7 +6,7 @@ import os
 import socket
 import time
 
-from services.base.ids import replica_name
+from services.base.identity import replica_name
 
 
 def test_two_containers_with_one_host_name_and_process_id_1_started_together_have_names_of_their_own(monkeypatch):

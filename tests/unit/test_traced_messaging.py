@@ -12,10 +12,11 @@ from typing import Any, cast
 import pytest
 
 from services.base.context import continuing, current_traceparent
-from services.messaging.consumer import Delivery, traced_handler
+from services.messaging.consumer import Delivery
 from services.messaging.jetstream import Connection
 from services.messaging.outbox_relay import OutboxRow
 from services.messaging.publisher import ATOMIC_FROM, JetStreamPublisher, TracedPublisher
+from services.runtime.messaging import traced
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -154,7 +155,7 @@ async def test_a_delivery_belongs_to_its_headers_trace_or_to_that_of_its_order(
     async def handle(_: Delivery) -> None:
         within.append(current_traceparent())
 
-    await traced_handler(handle, cast("Any", tracer), traceparent_of)(given)
+    await traced(cast("Any", tracer), given, handle, traceparent_of)
     assert (looked_up, within) == (asked, [OWN])
     order_id = None if b"orderId" not in given.payload else "o-1"
     assert tracer.handled == [("inventory.confirmed", 7, order_id, parent)]

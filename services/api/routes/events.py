@@ -17,9 +17,9 @@ from services.api.models import Limit, NoteBody, Page, Query, ReasonBody, Resour
 from services.api.routing import PATH_ID, ApiRoute, Operator, Service, errors
 from services.api.service import OrderService
 from services.domain.errors import NotFound
-from services.messaging.undeliverable import DISCARDED, PENDING, UNDELIVERABLE, UndeliverableEvents
+from services.messaging.dead_letters import PENDING, UNDELIVERABLE, UndeliverableEvents
 from state import dead_letters, outbox
-from state.dead_letters import CUT_BYTES, DeadLetter
+from state.dead_letters import CUT_BYTES, DISCARDED, DeadLetter
 from state.outbox import UndeliverableEvent
 
 LETTERS, LETTER = "/api/v1/dead-letters", "/api/v1/dead-letters/{id}"

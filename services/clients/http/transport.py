@@ -27,7 +27,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
-from services.base.proxy import DIRECT, Proxy
+from services.base.addresses import DIRECT, Proxy
 
 MAX_BODY_BYTES = 1 << 20
 """Largest accepted body. Replies of the called services are far smaller."""

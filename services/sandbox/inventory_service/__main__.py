@@ -16,8 +16,8 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from services.base import logs
-from services.base.clock import utc_now
-from services.http_server.application import Clock
+from services.base.identity import utc_now
+from services.http_server.envelope import Clock
 from services.http_server.process import listen, run, serving
 from services.sandbox.inventory_service import outbox, stock
 from services.sandbox.inventory_service.api import InventoryApi

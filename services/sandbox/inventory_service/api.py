@@ -19,7 +19,7 @@ from starlette.routing import Route
 from services.base.context import HEADER, begin
 from services.domain.external import Identifier
 from services.domain.orders.model import Line, aggregated
-from services.http_server.application import (
+from services.http_server.envelope import (
     Clock,
     Endpoint,
     Rejection,

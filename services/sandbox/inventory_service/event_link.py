@@ -16,9 +16,10 @@ from sqlalchemy import insert
 
 from services.base.context import HEADER, begin
 from services.base.settings import USUAL_INSTALLATION
-from services.http_server.application import Clock
-from services.messaging.consumer import Delivery, PullConsumer
-from services.messaging.envelope import decode, place_in_stream
+from services.http_server.envelope import Clock
+from services.messaging.consumer import Delivery, DeliveryHandler, PullConsumer
+from services.messaging.durable_consumer import ConsumerSettings
+from services.messaging.envelope import decode_message
 from services.messaging.jetstream import INSTALLATION, Connection, by_stream
 from services.messaging.outbox_relay import OutboxRelay, ProblemKind, SqlOutbox
 from services.messaging.publisher import JetStreamPublisher
@@ -37,7 +38,7 @@ LOOK_SECONDS = 5.0
 T = TypeVar("T")
 
 
-class EventLink:
+class EventLink(DeliveryHandler):
     """One connection, the consumers of the orders' events, and the outbox relay."""
 
     def __init__(
@@ -45,8 +46,6 @@ class EventLink:
     ) -> None:
         """``installation`` is HOLDFAST_INSTALLATION of the orders that this service serves."""
         self._installation = installation
-        self._durable = f"{EARLIER_DURABLE}-{installation}"
-        self._succeeds = EARLIER_DURABLE if installation == USUAL_INSTALLATION else None
         self._database = database
         self._clock = clock
         self._faults = faults
@@ -90,16 +89,7 @@ class EventLink:
 
     async def _work(self, placement: Mapping[str, str]) -> None:
         self._consumers = [
-            PullConsumer(
-                self._connection,
-                stream=stream,
-                durable=self._durable,
-                succeeds=self._succeeds,
-                subjects=subjects,
-                handle=self._handle,
-                dead_letter=self._bury,
-                recover=self._topology.recover,
-            )
+            PullConsumer(self._connection, self._consumer_settings(stream, subjects), self)
             for stream, subjects in by_stream(placement, SCHEMAS).items()
         ]
         async with asyncio.TaskGroup() as parts:
@@ -107,6 +97,17 @@ class EventLink:
                 parts.create_task(consumer.run())
             parts.create_task(self._relay.run())
             parts.create_task(self._look_after_consumers())
+
+    def _consumer_settings(self, stream: str, subjects: list[str]) -> ConsumerSettings:
+        return ConsumerSettings(
+            stream=stream,
+            durable=f"{EARLIER_DURABLE}-{self._installation}",
+            subjects=subjects,
+            succeeds=EARLIER_DURABLE if self._installation == USUAL_INSTALLATION else None,
+        )
+
+    async def recover(self) -> None:
+        await self._topology.recover()
 
     async def _look_after_consumers(self) -> None:
         """Check the consumers every LOOK_SECONDS until stop(), and correct changed ones."""
@@ -117,14 +118,8 @@ class EventLink:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._stopping.wait()
 
-    async def _handle(self, delivery: Delivery) -> None:
-        event = decode(
-            delivery.payload,
-            subject=delivery.subject,
-            headers=delivery.headers,
-            fallback_id=place_in_stream(delivery.stream, delivery.incarnation, delivery.stream_seq),
-            schemas=SCHEMAS,
-        )
+    async def handle(self, delivery: Delivery) -> None:
+        event = decode_message(delivery, SCHEMAS)
         # Events caused by this event belong to its trace.
         begin(delivery.headers.get(HEADER))
         is_silent = self._faults.settings.silentConfirmations
@@ -136,7 +131,7 @@ class EventLink:
         await self._database.write(carry_out)
         self.wake()
 
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
+    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         row = {"at": self._clock(), "subject": delivery.subject, "reason": reason, "payload": delivery.payload}
         await self._database.write(lambda connection: connection.execute(insert(dead_letters), row))
 

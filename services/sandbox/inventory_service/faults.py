@@ -17,7 +17,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from services.domain.calls import Randomness
-from services.http_server.application import Rejection, RequestBody
+from services.http_server.envelope import Rejection, RequestBody
 
 
 class FaultSettings(RequestBody):

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from services.base.context import current_traceparent
 from services.domain.external import INT64, NotAllowed, whole_number
 from services.domain.orders.events import OutgoingEvent
-from services.http_server.application import Clock, Rejection, answer, query_int
+from services.http_server.envelope import Clock, Rejection, answer, query_int
 from services.messaging import envelope
 from services.sandbox.inventory_service.tables import inbox, outbox
 from state import outbox as stored

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from services.domain.orders.model import Line
-from services.http_server.application import wire
+from services.http_server.envelope import wire
 from services.sandbox.inventory_service.tables import (
     ACTIVE,
     EXPIRED,

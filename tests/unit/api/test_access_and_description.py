@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 from services.api.routing import ApiRoute
+from services.messaging.consumer import Delivery
 from tests.support.api import ORDERS, error_of
 from tests.support.fakes import Fault
 
@@ -313,7 +314,7 @@ async def test_the_gauges_are_what_the_database_knows_at_the_scrape(api):
     shop.inventory.fail("reserve", Fault.REFUSED)
     await shop.place()
     await shop.dead_letters.keep(
-        stream="S", stream_seq=1, subject="inventory.confirmed", payload=b"{", headers={}, reason="x", attempts=1
+        Delivery(stream="S", stream_seq=1, subject="inventory.confirmed", payload=b"{", headers={}), "x", attempts=1
     )
     shop.clock.advance(7)
     found = {name: value for (name, labels), value in samples((await api.get("/metrics")).text).items() if not labels}

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from services.base.loops import Loop
+from services.messaging.consumer import Delivery
 from tests.support.api import error_of, problems_of
 from tests.support.fakes import CAPTURE, START, Fault, PaymentFault
 from tests.support.nats_server import eventually
@@ -345,12 +346,10 @@ async def test_the_availability_cache_is_listed_and_filtered(api):
 async def keep(api, body=None, *, seq=7, subject="inventory.confirmed", reason="UnknownOrder: nobody"):
     payload = body if isinstance(body, bytes) else orjson.dumps(body or CONFIRMED)
     await api.shop.dead_letters.keep(
-        stream="INVENTORY_EVENTS",
-        stream_seq=seq,
-        subject=subject,
-        payload=payload,
-        headers={"Nats-Msg-Id": "m-1"},
-        reason=reason,
+        Delivery(
+            stream="INVENTORY_EVENTS", stream_seq=seq, subject=subject, payload=payload, headers={"Nats-Msg-Id": "m-1"}
+        ),
+        reason,
         attempts=8,
     )
     (dead_letter, *_) = (await api.data("/api/v1/dead-letters"))["items"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.messaging.consumer import Delivery
 from state import commands, dead_letters, deduplication, tables
 from state.dead_letters import cause_of
 from tests.support.dead_letters import bury, stored_dead_letters
@@ -30,7 +31,7 @@ async def test_one_dead_letter_is_replayed_and_audited_under_its_command(shop):
 
 async def test_a_replay_that_fails_again_leaves_the_dead_letter_open_with_its_new_reason(shop):
     await shop.dead_letters.keep(
-        stream="S", stream_seq=1, subject="inventory.confirmed", payload=b"{", headers={}, reason="old", attempts=8
+        Delivery(stream="S", stream_seq=1, subject="inventory.confirmed", payload=b"{", headers={}), "old", attempts=8
     )
     (dead_letter,) = await stored_dead_letters(shop)
     refused = await run(shop, "replay_dead_letter", dead_letter.id)
@@ -119,9 +120,17 @@ async def test_what_came_in_has_its_outcome_and_repeats_are_counted(shop):
 async def test_a_stream_made_anew_has_dead_letters_of_its_own(shop):
     async def keep(incarnation):
         await shop.dead_letters.keep(
-            stream="S", incarnation=incarnation, stream_seq=1, subject="inventory.confirmed", payload=b"{",
-            headers={}, reason="r", attempts=1,
-        )  # fmt: skip
+            Delivery(
+                stream="S",
+                incarnation=incarnation,
+                stream_seq=1,
+                subject="inventory.confirmed",
+                payload=b"{",
+                headers={},
+            ),
+            "r",
+            attempts=1,
+        )
 
     for incarnation in ("2026-01-01", "2026-01-02", "2026-01-02"):
         await keep(incarnation)
@@ -135,9 +144,10 @@ async def test_lists_carry_the_beginning_of_a_dead_letter_and_its_bounds(shop):
     payload = b'{"x": "' + b"a" * 250_000 + b'"}'
     headers = {f"h-{number}": "v" * 9000 for number in range(99)}
     await shop.dead_letters.keep(
-        stream="S", stream_seq=1, subject="inventory.confirmed", payload=payload, headers=headers,
-        reason="r" * 200_000, attempts=1,
-    )  # fmt: skip
+        Delivery(stream="S", stream_seq=1, subject="inventory.confirmed", payload=payload, headers=headers),
+        "r" * 200_000,
+        attempts=1,
+    )
     (listed,) = await stored_dead_letters(shop)
     assert (len(listed.payload), listed.size, len(listed.reason)) == (2048, len(payload), 2000)
     assert (len(listed.headers), max(map(len, listed.headers.values()))) == (50, 500)

@@ -12,7 +12,7 @@ import pytest
 
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.domain.orders import events
-from services.http_server.application import answer
+from services.http_server.envelope import answer
 from services.sandbox.inventory_service.faults import in_another_form
 from tests.support.orders_harness import OrdersHarness
 

@@ -1,4 +1,4 @@
-"""Creates ids that sort by time of creation, and names of replicas."""
+"""Time and identity: the clock, ids that sort by time of creation, names of replicas, the version of Holdfast."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import random
 import socket
 import time
+from datetime import UTC, datetime
+
+VERSION = "0.2.0"
 
 # Seeded once: os.urandom for every id costs a system call, in which this thread can lose the
 # interpreter lock. Ids are not secrets.
@@ -33,3 +36,9 @@ def replica_name() -> str:
     Containers may share a host name and all be process 1, so the last part is random.
     """
     return f"{socket.gethostname()[:64]}-{os.getpid()}-{new_id()[-12:]}"
+
+
+def utc_now() -> datetime:
+    """The present time, aware, in whole milliseconds, the precision of stored and displayed times."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
