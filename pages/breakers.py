@@ -27,8 +27,8 @@ def breakers() -> None:
         return
     frame.as_of(reading, f"latencies of the last {clock.span(trends.value.window)}" if trends.value else "")
     operations = trends.value.operations if trends.value else {}
-    asked = console().overrides.asked(tuple(breaker.name for breaker in reading.value.breakers)).value or {}
-    overrides = console().overrides.running().value or {}
+    asked = console().status.breaker_commands(tuple(breaker.name for breaker in reading.value.breakers)).value or {}
+    overrides = console().status.overrides().value or {}
     for breaker in reading.value.breakers:
         trend = operations.get(OPERATIONS.get(breaker.name, ""))
         _breaker(breaker, trend, reading, overrides.get(breaker.name), asked.get(breaker.name))

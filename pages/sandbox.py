@@ -8,6 +8,7 @@ from pages.parts import access, actions, address, frame, labels, sandbox
 from pages.parts.widgets import clock, empty
 from services.console.facade import console, same_sight_key
 from services.console.sandbox import KINDS, Phase, SandboxPage, shown_kind
+from services.domain.commands import CommandKind
 from state.commands import Command
 from state.sandbox import Drill
 
@@ -101,7 +102,7 @@ def _progress(drill: Drill) -> str:
 
 def _stop(drill: Drill, last: Command | None) -> None:
     key = same_sight_key("stop_drill", drill.drill_id, 0, last)
-    actions.store(lambda actor: console().sandbox.stop(drill, actor=actor, command_id=key))
+    actions.store(actions.command(CommandKind.STOP_DRILL, drill.drill_id, key))
 
 
 def _offers(page: SandboxPage) -> None:
@@ -164,7 +165,7 @@ def _traffic(page: SandboxPage) -> None:
 def _set_traffic(last: str) -> None:
     rate = float(st.session_state["traffic_rate"])
     key = same_sight_key("set_traffic", f"{rate:g}/{last}", 0, None)
-    actions.store(lambda actor: console().sandbox.set_traffic(rate, actor=actor, command_id=key))
+    actions.store(actions.command(CommandKind.SET_TRAFFIC, "traffic", key, {"ordersPerSecond": rate}))
 
 
 frame.page("Sandbox", everything)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import streamlit as st
@@ -12,7 +13,7 @@ from pages.parts import access, labels, names
 from pages.parts.widgets import clock
 from services.console.access import NotPermitted
 from services.console.facade import console
-from services.domain.commands import CommandState
+from services.domain.commands import CommandKind, CommandState
 from state.commands import Command
 from state.engine.source import SourceUnavailable
 
@@ -33,6 +34,19 @@ def store(store: Callable[[str], Any], message: Callable[[Any], str] = stored) -
         return False
     st.session_state[FLASH] = (message(result), ":material/schedule:")
     return True
+
+
+def command(
+    kind: CommandKind,
+    target_id: str,
+    key: str,
+    arguments: Mapping[str, Any] | None = None,
+    undo_for: timedelta | None = None,
+) -> Callable[[str], Command]:
+    """What store() stores: a command under its idempotency key. ``undo_for`` is how long it can be undone."""
+    return lambda actor: console().access.store_command(
+        kind, target_id, arguments or {}, actor=actor, command_id=key, undo_for=undo_for
+    )
 
 
 def store_silently(store: Callable[[str], Command | None]) -> None:
@@ -68,7 +82,7 @@ def can_undo(command: Command | None) -> bool:
 def undo(command: Command) -> None:
     """Callback: withdraw a delayed command."""
     try:
-        taken = console().undo.withdraw(command, actor=access.actor())
+        taken = console().access.withdraw(command, actor=access.actor())
     except (SourceUnavailable, NotPermitted) as error:
         st.session_state[FLASH] = (f"Not taken back: {error}", ":material/error:")
         return

@@ -22,6 +22,7 @@ from services.console.alerts import (
     would_silence,
 )
 from services.console.facade import console, new_key, same_sight_key
+from services.domain.commands import CommandKind
 from state.alerts import Alert, AlertEvent
 from state.notifications import Notification
 
@@ -163,7 +164,7 @@ def _acknowledge(alert: Alert, key: str) -> None:
     Form(
         key,
         "Acknowledge",
-        lambda actor, note: console().alerts.acknowledge(alert, note, actor=actor, command_id=key),
+        lambda note: actions.command(CommandKind.ACKNOWLEDGE_ALERT, alert.alert_id, key, {"note": note}),
         note="Note",
         required=False,
     ).refreshing()
@@ -189,13 +190,12 @@ def _silence(alert: Alert, page: AlertsPage, key: str) -> None:
     if not matchers:
         st.error("Choose at least one label; a silence of everything would silence the next incident.")
         return
-    length = LASTS[lasts or "1 hour"]
+    milliseconds = LASTS[lasts or "1 hour"] // timedelta(milliseconds=1)
+    arguments = {"matchers": [matcher.wire() for matcher in matchers], "expiresIn": milliseconds}
     Form(
         key,
         "Silence",
-        lambda actor, reason: console().alerts.silence(
-            alert.alert_id, matchers, reason, length, actor=actor, command_id=key
-        ),
+        lambda reason: actions.command(CommandKind.SILENCE_ALERT, alert.alert_id, key, arguments | {"reason": reason}),
     ).refreshing()
 
 
@@ -346,4 +346,4 @@ def _silence_row(row: SilenceRow, *, grey: bool) -> None:
 def _end(row: SilenceRow) -> None:
     silence = row.silence
     key = same_sight_key("end_silence", silence.silence_id, 0, row.command)
-    actions.store(lambda actor: console().alerts.end_silence(silence, actor=actor, command_id=key))
+    actions.store(actions.command(CommandKind.END_SILENCE, silence.silence_id, key))

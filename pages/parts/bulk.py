@@ -127,7 +127,7 @@ def _preview(bulk: BulkRequest, key: str, empties: Picked) -> None:
     Form(
         key,
         f"{name(bulk)}: {labels.count(number, 'item')}" if fit else "Comparing with the Inventory Service",
-        lambda actor, note: console().bulk.start(fit or bulk, note, actor=actor, job_id=key),
+        lambda note: lambda actor: console().bulk.start(fit or bulk, note, actor=actor, job_id=key),
         note=PROOF if bulk.bulk_action == BulkAction.MARK_RELEASED else "Reason",
         required=bulk.is_irreversible,
         typed_count=number if bulk.is_irreversible and number > 1 else None,

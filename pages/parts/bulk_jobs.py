@@ -21,6 +21,7 @@ from services.domain.bulk import (
     count,
     stage_name,
 )
+from services.domain.commands import CommandKind
 from state.bulk_jobs import BulkItem, BulkJob
 
 OPENED = "operation"
@@ -142,7 +143,7 @@ def _buttons(job: BulkJob) -> None:
 def _control(job: BulkJob, control: str) -> None:
     sight = f"{job.job_id}/{job.state}"
     key = same_sight_key(control, sight, job.batch, None)
-    actions.store(lambda actor: console().bulk.control(job.job_id, control, actor=actor, command_id=key))
+    actions.store(actions.command(CommandKind.CONTROL_BULK_JOB, job.job_id, key, {"move": control}))
 
 
 def _open(job_id: str) -> None:

@@ -90,7 +90,7 @@ def _key(order: Order, asking: Command | None) -> str:
 
 def _look_up(order_id: str, review_id: str | None, key: str) -> None:
     actions.store_silently(
-        lambda actor: console().reviews.look_up_inventory(order_id, actor=actor, command_id=key, review_id=review_id)
+        actions.command(CommandKind.LOOK_UP_INVENTORY, order_id, key, {"reviewId": review_id} if review_id else {})
     )
 
 

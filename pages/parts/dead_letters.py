@@ -15,6 +15,7 @@ from services.console.events import DeadLetterRow
 from services.console.facade import console, new_key, same_sight_key
 from services.console.paging import Paged
 from services.domain.bulk import MAX_ITEMS, BulkAction
+from services.domain.commands import CommandKind
 from state.dead_letters import DeadLetter, Group
 
 GROUP = "cause"
@@ -180,7 +181,7 @@ def _buttons(row: DeadLetterRow) -> None:
 
 def _replay(row: DeadLetterRow) -> None:
     key = same_sight_key("replay_dead_letter", row.dead_letter.id, row.dead_letter.attempts, row.command)
-    actions.store(lambda actor: console().events.replay(row.dead_letter, actor=actor, command_id=key))
+    actions.store(actions.command(CommandKind.REPLAY_DEAD_LETTER, row.dead_letter.id, key))
 
 
 def _discard(dead_letter: DeadLetter, key: str) -> None:
@@ -191,5 +192,5 @@ def _discard(dead_letter: DeadLetter, key: str) -> None:
     Form(
         key,
         "Discard",
-        lambda actor, note: console().events.discard(dead_letter, note, actor=actor, command_id=key),
+        lambda note: actions.command(CommandKind.DISCARD_DEAD_LETTER, dead_letter.id, key, {"note": note}),
     ).refreshing()

@@ -13,9 +13,11 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import access, actions, labels, overlay, selection
-from services.console.facade import console, new_key
+from services.console.facade import new_key
+from services.domain.commands import CommandKind
 from services.domain.conservation import COMPENSATIONS
 from services.domain.orders.model import Line, Order, OrderStatus
+from services.domain.reviews import UNDO_FOR, ReviewAction
 from state.conservation import KnownDifference
 
 MAX_TEXT = 500
@@ -28,8 +30,8 @@ class Form:
 
     key: str
     button: str
-    store: Callable[[str, str], Any]
-    """Stores the command; called with the actor and the text."""
+    store: Callable[[str], Callable[[str], Any]]
+    """Returns, for the text, what stores the command on behalf of an actor."""
     note: str = "Reason"
     """Label of the text."""
     required: bool = True
@@ -41,7 +43,7 @@ class Form:
     missing: Callable[[], str | None] | None = None
     """Runs at the click and returns what is missing, or None. Nothing is stored if something is missing."""
     message: Callable[[Any], str] = actions.stored
-    """The message after the click; called with the result of ``store``."""
+    """The message after the click; called with what was stored."""
     picked: tuple[str, tuple[str, ...]] = ("", ())
     """The list and the ids whose check boxes are cleared afterwards."""
     is_ready: bool = True
@@ -98,10 +100,14 @@ class Form:
             return f"A reason is needed; {self.why_note}."
         if self.typed_count is not None and typed != str(self.typed_count):
             return f"Type {self.typed_count} to confirm; nothing was stored."
-        if not actions.store(lambda actor: self.store(actor, note), self.message):
+        if not actions.store(self.store(note), self.message):
             return "The database is away; nothing was stored."
         selection.pick_none(*self.picked)
         return None
+
+
+CANCEL_DELAY = UNDO_FOR[ReviewAction.CANCEL_ORDER]
+"""How long a cancel is delayed, so that it can be undone."""
 
 
 def cancel_order(order: Order) -> None:
@@ -109,7 +115,7 @@ def cancel_order(order: Order) -> None:
 
 
 def _cancel(order: Order, key: str) -> None:
-    delay = console().orders.CANCEL_DELAY.total_seconds()
+    delay = CANCEL_DELAY.total_seconds()
     st.markdown(
         f"**{labels.plain(order.order_id)}** · {_cancel_means(order.status)} For {delay:.0f} seconds it can be taken "
         "back, and the order goes on meanwhile; after that it cannot be undone."
@@ -117,7 +123,9 @@ def _cancel(order: Order, key: str) -> None:
     Form(
         key,
         "Cancel the order",
-        lambda actor, reason: console().orders.cancel(order.order_id, reason, actor=actor, command_id=key),
+        lambda reason: actions.command(
+            CommandKind.CANCEL_ORDER, order.order_id, key, {"reason": reason}, undo_for=CANCEL_DELAY
+        ),
     ).refreshing()
 
 
@@ -154,14 +162,7 @@ def _return(order: Order, key: str) -> None:
     Form(
         key,
         "Record the return",
-        lambda actor, reason: console().orders.return_items(
-            order.order_id,
-            _returned(order, key),
-            reason=reason,
-            restockable=bool(st.session_state.get(f"restock_{key}", True)),
-            actor=actor,
-            command_id=key,
-        ),
+        lambda reason: actions.command(CommandKind.RETURN_ITEMS, order.order_id, key, _arguments(order, reason, key)),
         missing=lambda: None if _returned(order, key) else "Enter how many of each came back; nothing was stored.",
     ).refreshing()
 
@@ -173,6 +174,11 @@ def _returned(order: Order, key: str) -> list[Line]:
     ]
 
 
+def _arguments(order: Order, reason: str, key: str) -> dict[str, object]:
+    restockable = bool(st.session_state.get(f"restock_{key}", True))
+    return {"items": [line.wire() for line in _returned(order, key)], "reason": reason, "restockable": restockable}
+
+
 def compensate(difference: KnownDifference) -> None:
     """Open the preview of a difference's compensation."""
     overlay.show("Compensate", _compensate, difference, new_key(), icon=":material/balance:")
@@ -182,9 +188,11 @@ def _compensate(difference: KnownDifference, key: str) -> None:
     st.markdown(f"**{labels.plain(difference.order_id)}** · {labels.plain(difference.detail)}")
     action = COMPENSATIONS.get(difference.kind)
     st.markdown(f"What will be done: {action or 'nothing'}")
+    target = f"{difference.order_id}/{difference.kind}"
+    arguments = {"orderId": difference.order_id, "kind": difference.kind}
     Form(
         key,
         "Apply",
-        lambda actor, reason: console().conservation.compensate(difference, reason, actor=actor, command_id=key),
+        lambda reason: actions.command(CommandKind.COMPENSATE, target, key, arguments | {"reason": reason}),
         refused=None if action else "This version does not know this kind of difference; there is nothing to apply.",
     ).refreshing()

@@ -13,6 +13,7 @@ from pages.parts.widgets import clock, empty, orders, paging, payloads
 from services.console.events import Undeliverable
 from services.console.facade import console, new_key, same_sight_key
 from services.console.paging import Paged
+from services.domain.commands import CommandKind
 from state.deduplication import Received
 from state.outbox import Outgoing, UndeliverableEvent
 
@@ -149,7 +150,7 @@ def _buttons(row: Undeliverable) -> None:
 
 def _publish(row: Undeliverable) -> None:
     key = same_sight_key("retry_outgoing_event", str(row.event.id), row.event.attempts, row.command)
-    actions.store(lambda actor: console().events.publish_again(row.event, actor=actor, command_id=key))
+    actions.store(actions.command(CommandKind.RETRY_OUTGOING_EVENT, str(row.event.id), key))
 
 
 def _give_up(event: UndeliverableEvent, key: str) -> None:
@@ -160,5 +161,5 @@ def _give_up(event: UndeliverableEvent, key: str) -> None:
     Form(
         key,
         "Give the event up",
-        lambda actor, note: console().events.give_up(event, note, actor=actor, command_id=key),
+        lambda note: actions.command(CommandKind.DISCARD_OUTGOING_EVENT, str(event.id), key, {"note": note}),
     ).refreshing()

@@ -11,17 +11,18 @@ from pages.parts.dialogs import Form
 from pages.parts.widgets import clock
 from services.breakers.overrides import FORCED
 from services.console.facade import console, new_key, same_sight_key
+from services.domain.commands import CommandKind
 from state.breakers import BreakerOverride
 
 
 def banner() -> None:
     """One line per active override, with a button that ends it."""
     now = console().now()
-    running = (console().overrides.running().value or {}).values()
+    running = (console().status.overrides().value or {}).values()
     overrides = sorted((one for one in running if one.expires_at > now), key=lambda one: one.breaker)
     if not overrides:
         return
-    asked = console().overrides.asked(tuple(override.breaker for override in overrides)).value or {}
+    asked = console().status.breaker_commands(tuple(override.breaker for override in overrides)).value or {}
     for override in overrides:
         command = asked.get(override.breaker)
         is_ending = command is not None and command.kind == "end_override" and actions.is_waiting(command)
@@ -51,7 +52,7 @@ def _sentence(override: BreakerOverride) -> str:
 
 def _end(override: BreakerOverride) -> None:
     key = same_sight_key("end_override", override.breaker, int(override.created_at.timestamp() * 1000), None)
-    actions.store(lambda actor: console().overrides.end(override, actor=actor, command_id=key))
+    actions.store(actions.command(CommandKind.END_OVERRIDE, override.breaker, key))
 
 
 LENGTHS = {
@@ -72,19 +73,17 @@ def open_dialog(name: str) -> None:
     overlay.show("Override breaker", _dialog, name, new_key(), icon=":material/front_hand:")
 
 
+def _arguments(reason: str, key: str) -> dict[str, object]:
+    milliseconds = LENGTHS[st.session_state[f"length_{key}"]] // timedelta(milliseconds=1)
+    return {"state": st.session_state[f"state_{key}"], "reason": reason, "expiresIn": milliseconds}
+
+
 def _dialog(name: str, key: str) -> None:
     st.markdown(f"**{labels.breaker(name)}** on every replica. The override ends by itself.")
     Form(
         key,
         "Start override",
-        lambda actor, reason: console().overrides.start(
-            name,
-            st.session_state[f"state_{key}"],
-            reason,
-            LENGTHS[st.session_state[f"length_{key}"]],
-            actor=actor,
-            command_id=key,
-        ),
+        lambda reason: actions.command(CommandKind.START_OVERRIDE, name, key, _arguments(reason, key)),
         inputs=lambda: _inputs(key),
         missing=lambda: None if st.session_state.get(f"state_{key}") else NO_STATE,
         why_note="every page shows it while the override is active",

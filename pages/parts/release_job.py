@@ -143,7 +143,7 @@ def retry_button(
 
 
 def _store_retry(order_id: str, key: str, after: Callable[[], None] | None) -> None:
-    actions.store(lambda actor: console().releases.retry(order_id, actor=actor, command_id=key))
+    actions.store(actions.command(CommandKind.RETRY_RELEASE, order_id, key))
     if after:
         after()
 
@@ -172,7 +172,9 @@ def _mark(row: ReleaseRow, key: str) -> None:
     dialogs.Form(
         key,
         "Mark released",
-        lambda actor, proof: console().releases.mark_released(row, proof, actor=actor, command_id=key),
+        lambda proof: actions.command(
+            CommandKind.MARK_RELEASED, row.release.order_id, key, {"proof": proof, "version": row.release.version}
+        ),
         note=dialogs.PROOF,
         refused=refused or (None if access.write_block() else why_not(row.command)),
     ).draw()

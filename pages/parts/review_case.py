@@ -234,13 +234,12 @@ def _claim_buttons(case: ReviewCase) -> None:
 
 
 def _claim(review_id: str, command_id: str, take_over: bool) -> None:
-    actions.store(
-        lambda actor: console().reviews.claim(review_id, actor=actor, command_id=command_id, take_over=take_over)
-    )
+    arguments = {"takeOver": True} if take_over else {}
+    actions.store(actions.command(CommandKind.CLAIM_REVIEW, review_id, command_id, arguments))
 
 
 def _hand_back(review_id: str, command_id: str) -> None:
-    actions.store(lambda actor: console().reviews.release_claim(review_id, actor=actor, command_id=command_id))
+    actions.store(actions.command(CommandKind.RELEASE_CLAIM, review_id, command_id))
 
 
 def _claim_key(kind: str, case: ReviewCase) -> str:

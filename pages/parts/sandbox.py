@@ -8,13 +8,13 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import labels, overlay, tiles
+from pages.parts import actions, labels, overlay, tiles
 from pages.parts.dialogs import Form
 from pages.parts.widgets import clock, empty, orders
 from services.console.facade import console, new_key
 from services.console.sandbox import KINDS, SandboxStock, shown_kind
+from services.domain.commands import CommandKind
 from services.domain.external import time_or_none
-from state.commands import Command
 from state.sandbox import Drill
 
 BY = {"breaker": "a breaker opened", "health": "the health verdict", "alert": "an alert"}
@@ -195,19 +195,17 @@ def _start(kind: str, key: str) -> None:
         "It runs in the service: closing this page or a restart does not stop it, and what it changes is always put "
         "back. It can be stopped at any time and ends with a report."
     )
-    Form(key, "Start the drill", lambda actor, reason: _store(kind, reason, key, actor)).refreshing()
+    Form(
+        key,
+        "Start the drill",
+        lambda reason: actions.command(CommandKind.START_DRILL, kind, key, _arguments(reason, key)),
+    ).refreshing()
 
 
-def _store(kind: str, reason: str, key: str, actor: str) -> Command:
+def _arguments(reason: str, key: str) -> dict[str, object]:
     level = st.session_state.get(f"level_{key}")
-    return console().sandbox.start(
-        kind,
-        seconds=int(st.session_state[f"seconds_{key}"]),
-        level=None if level is None else float(level),
-        reason=reason,
-        actor=actor,
-        command_id=key,
-    )
+    seconds = int(st.session_state[f"seconds_{key}"])
+    return {"seconds": seconds, "level": None if level is None else float(level), "reason": reason}
 
 
 MOVEMENTS = 15

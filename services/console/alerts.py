@@ -22,7 +22,6 @@ from services.alerting.webhook import WATCHDOG
 from services.base.settings import Settings
 from services.console.access import Access
 from services.console.cache import Reading
-from services.domain.commands import CommandKind
 from services.domain.external import time_or_none
 from services.metrics.health import NAMES
 from state import alerts, commands, notifications, replicas
@@ -139,29 +138,6 @@ class Alerts:
         offset = (max(page, 1) - 1) * HISTORY_PAGE
         key = ("alert_history", offset)
         return self._access.read(key, TTL, lambda c: tuple(alerts.history(c, limit=HISTORY_PAGE + 1, offset=offset)))
-
-    def acknowledge(self, alert: Alert, note: str, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(
-            CommandKind.ACKNOWLEDGE_ALERT, alert.alert_id, {"note": note}, actor=actor, command_id=command_id
-        )
-
-    def silence(
-        self, target: str, matchers: Sequence[Matcher], reason: str, lasts: timedelta, *, actor: str, command_id: str
-    ) -> Command:
-        """Store the command of a silence; ``target`` is the alert on which the dialog was opened."""
-        arguments = {
-            "matchers": [matcher.wire() for matcher in matchers],
-            "reason": reason,
-            "expiresIn": lasts // timedelta(milliseconds=1),
-        }
-        return self._access.store_command(
-            CommandKind.SILENCE_ALERT, target, arguments, actor=actor, command_id=command_id
-        )
-
-    def end_silence(self, silence: Silence, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(
-            CommandKind.END_SILENCE, silence.silence_id, {}, actor=actor, command_id=command_id
-        )
 
 
 def would_silence(matchers: Sequence[Matcher], page: AlertsPage) -> tuple[Alert, ...]:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from services.console.access import LIVE_TTL, Access, storable
 from services.console.cache import Reading
-from services.console.csv_files import csv_text
+from services.console.paging import csv_text
 from services.domain.bulk import MAX_ITEMS, BulkAction, BulkItemState
 from services.domain.commands import CommandKind
 from services.domain.reconciliation import (
@@ -177,12 +177,6 @@ class BulkJobs:
         at = self._access.now()
         why = storable(reason.strip()) or None
         return self._access.write(actor, lambda c: _store(c, bulk, why, actor, job_id, at))
-
-    def control(self, job_id: str, control: str, *, actor: str, command_id: str) -> Command:
-        """Pause or resume a bulk job, or cancel its remaining items."""
-        return self._access.store_command(
-            CommandKind.CONTROL_BULK_JOB, job_id, {"move": control}, actor=actor, command_id=command_id
-        )
 
 
 def _shown(connection: Any, bulk_actions: Sequence[str] | None) -> JobList:

@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 from services.console.access import LIVE_TTL, Access
 from services.console.cache import Reading
 from services.console.paging import PAGE_SIZE
-from services.domain.commands import CommandKind
 from state import commands, conservation
 from state.commands import Command
 from state.conservation import KnownDifference
@@ -44,12 +43,6 @@ class Conservation:
     def page(self, page: int = 1) -> Reading[ConservationPage]:
         """One page of unsettled differences, from 1 on."""
         return self._access.read(("conservation", page), LIVE_TTL, lambda c: _page(c, page))
-
-    def compensate(self, difference: KnownDifference, reason: str, *, actor: str, command_id: str) -> Command:
-        """Apply the compensation that is offered for a difference."""
-        arguments = {"orderId": difference.order_id, "kind": difference.kind, "reason": reason}
-        target = f"{difference.order_id}/{difference.kind}"
-        return self._access.store_command(CommandKind.COMPENSATE, target, arguments, actor=actor, command_id=command_id)
 
 
 def _page(connection: Connection, page: int) -> ConservationPage:

@@ -196,26 +196,6 @@ class Events:
             bulk_action, None, targets, self._access.now(), name, lambda c: [one.id for one in open_dead_letters(c)]
         )
 
-    def replay(self, dead_letter: DeadLetter, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(
-            CommandKind.REPLAY_DEAD_LETTER, dead_letter.id, {}, actor=actor, command_id=command_id
-        )
-
-    def discard(self, dead_letter: DeadLetter, note: str, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(
-            CommandKind.DISCARD_DEAD_LETTER, dead_letter.id, {"note": note}, actor=actor, command_id=command_id
-        )
-
-    def publish_again(self, event: UndeliverableEvent, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(
-            CommandKind.RETRY_OUTGOING_EVENT, str(event.id), {}, actor=actor, command_id=command_id
-        )
-
-    def give_up(self, event: UndeliverableEvent, note: str, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(
-            CommandKind.DISCARD_OUTGOING_EVENT, str(event.id), {"note": note}, actor=actor, command_id=command_id
-        )
-
 
 def _undeliverable(connection: Connection) -> UndeliverableList:
     found = outbox.undeliverable(connection, UNDELIVERABLE_SHOWN)

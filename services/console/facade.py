@@ -25,13 +25,11 @@ from services.console.handover import Handover
 from services.console.incidents import Incidents
 from services.console.metric_history import Metrics
 from services.console.orders import Orders
-from services.console.overrides import Overrides
 from services.console.releases import Releases
 from services.console.reviews import Reviews
 from services.console.sandbox import Sandbox
 from services.console.status import Status
 from services.console.stock import Stock
-from services.console.undo import Undo
 from state.commands import Command
 from state.engine.source import Source
 
@@ -53,9 +51,7 @@ class Console:
     releases: Releases = field(init=False)
     bulk: BulkJobs = field(init=False)
     previews: Previews = field(init=False)
-    undo: Undo = field(init=False)
     conservation: Conservation = field(init=False)
-    overrides: Overrides = field(init=False)
     incidents: Incidents = field(init=False)
     alerts: Alerts = field(init=False)
     metrics: Metrics = field(init=False)
@@ -77,9 +73,7 @@ class Console:
         self.releases = Releases(access)
         self.bulk = BulkJobs(access)
         self.previews = Previews(access)
-        self.undo = Undo(access)
         self.conservation = Conservation(access)
-        self.overrides = Overrides(access)
         self.incidents = Incidents(access)
         self.alerts = Alerts(access, settings)
         self.metrics = Metrics(

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from sqlalchemy import Connection
 
 from services.base.context import trace_id
 from services.console.access import LIVE_TTL, Access
 from services.console.cache import Reading
-from services.console.csv_files import MAX_ROWS, csv_text
 from services.console.events import of_order
-from services.console.paging import NEWEST, Paged, Place, paged, time_and_text, with_rows
+from services.console.paging import MAX_ROWS, NEWEST, Paged, Place, csv_text, paged, time_and_text, with_rows
 from services.console.reviews import ReviewCase, review_cases
 from services.console.status import recent_commands
-from services.domain.commands import CommandKind
 from services.domain.orders.changes import RETURNABLE, TimelineEntry
-from services.domain.orders.model import Line, Order
-from services.domain.reviews import CANCELLABLE, UNDO_FOR, ReviewAction, ReviewState
+from services.domain.orders.model import Order
+from services.domain.reviews import CANCELLABLE, ReviewState
 from state import commands, order_search, orders, releases, reviews
 from state.commands import Command
 from state.deduplication import Received
@@ -30,8 +26,6 @@ from state.releases import Release
 
 COUNT_LIMIT = 1000
 """Maximum to which matching orders are counted."""
-CANCEL_DELAY: timedelta = UNDO_FOR[ReviewAction.CANCEL_ORDER]
-"""How long a cancel from the console is delayed, so that it can be undone."""
 
 OrderFilter = OrderQuery
 
@@ -97,8 +91,6 @@ class Trace:
 class Orders:
     """The topic of the Orders page and the order page."""
 
-    CANCEL_DELAY = CANCEL_DELAY
-
     def __init__(self, access: Access, trace_url_template: str | None) -> None:
         self._access = access
         self._trace_url_template = trace_url_template
@@ -121,26 +113,6 @@ class Orders:
             return None
         found, template = trace_id(order.traceparent), self._trace_url_template
         return Trace(found, template.replace("{trace_id}", found) if template else None)
-
-    def cancel(self, order_id: str, reason: str, *, actor: str, command_id: str) -> Command:
-        """Cancel an order after CANCEL_DELAY. Until then the command can be undone."""
-        return self._access.store_command(
-            CommandKind.CANCEL_ORDER,
-            order_id,
-            {"reason": reason},
-            actor=actor,
-            command_id=command_id,
-            undo_for=CANCEL_DELAY,
-        )
-
-    def return_items(
-        self, order_id: str, lines: Sequence[Line], *, reason: str, restockable: bool, actor: str, command_id: str
-    ) -> Command:
-        """Record returned goods; the command's id becomes the return's id."""
-        arguments = {"items": [line.wire() for line in lines], "reason": reason, "restockable": restockable}
-        return self._access.store_command(
-            CommandKind.RETURN_ITEMS, order_id, arguments, actor=actor, command_id=command_id
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,17 +117,6 @@ class Releases:
             bulk_action, None, tuple(map(target, found)), self._access.now(), words, lambda c: _ids(c, fit)
         )
 
-    def retry(self, order_id: str, *, actor: str, command_id: str) -> Command:
-        """Retry the release job of an order."""
-        return self._access.store_command(CommandKind.RETRY_RELEASE, order_id, {}, actor=actor, command_id=command_id)
-
-    def mark_released(self, row: ReleaseRow, proof: str, *, actor: str, command_id: str) -> Command:
-        """Close a failed job at the version shown; ``proof`` is how the actor verified the release."""
-        arguments = {"proof": proof, "version": row.release.version}
-        return self._access.store_command(
-            CommandKind.MARK_RELEASED, row.release.order_id, arguments, actor=actor, command_id=command_id
-        )
-
 
 def narrows_nothing(wanted: ReleaseFilter) -> bool:
     """Whether every unfinished job matches."""

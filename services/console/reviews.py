@@ -162,22 +162,6 @@ class Reviews:
 
     # -- writing -------------------------------------------------------------------------------
 
-    def claim(self, review_id: str, *, actor: str, command_id: str, take_over: bool = False) -> Command:
-        arguments = {"takeOver": True} if take_over else {}
-        return self._access.store_command(
-            CommandKind.CLAIM_REVIEW, review_id, arguments, actor=actor, command_id=command_id
-        )
-
-    def release_claim(self, review_id: str, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(CommandKind.RELEASE_CLAIM, review_id, {}, actor=actor, command_id=command_id)
-
-    def look_up_inventory(self, order_id: str, *, actor: str, command_id: str, review_id: str | None = None) -> Command:
-        """Store a command to look up the inventory status of an order. The answer is stored with its time."""
-        arguments = {"reviewId": review_id} if review_id else {}
-        return self._access.store_command(
-            CommandKind.LOOK_UP_INVENTORY, order_id, arguments, actor=actor, command_id=command_id
-        )
-
     def resolve(
         self, review: Review, action: str, *, note: str, reason: str | None, actor: str, command_id: str
     ) -> Command:

@@ -70,24 +70,6 @@ class Sandbox:
         """One drill. If it does not exist, the reading has an ``as_of`` and no value."""
         return self._access.read(("drill", drill_id), LIVE_TTL, lambda c: sandbox.get(c, drill_id))
 
-    def start(
-        self, kind: str, *, seconds: int, level: float | None, reason: str, actor: str, command_id: str
-    ) -> Command:
-        """Store a command that starts a drill; its id becomes the drill's id."""
-        arguments = {"seconds": seconds, "level": level, "reason": reason}
-        return self._access.store_command(CommandKind.START_DRILL, kind, arguments, actor=actor, command_id=command_id)
-
-    def stop(self, drill: Drill, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(
-            CommandKind.STOP_DRILL, drill.drill_id, {}, actor=actor, command_id=command_id
-        )
-
-    def set_traffic(self, orders_per_second: float, *, actor: str, command_id: str) -> Command:
-        arguments = {"ordersPerSecond": orders_per_second}
-        return self._access.store_command(
-            CommandKind.SET_TRAFFIC, "traffic", arguments, actor=actor, command_id=command_id
-        )
-
 
 def _page(connection: Connection, now: datetime) -> SandboxPage:
     shown = sandbox.get_value(connection, sandbox.SHELVES)

@@ -31,7 +31,7 @@ from state import (
     reviews,
     samples,
 )
-from state.breakers import BreakerTransition
+from state.breakers import BreakerOverride, BreakerTransition
 from state.commands import Command
 from state.replicas import Replica
 
@@ -110,6 +110,14 @@ class Status:
     def transitions(self) -> Reading[tuple[BreakerTransition, ...]]:
         """Changes of breaker states in the last day, newest first."""
         return self._access.read("transitions", TRENDS_TTL, lambda c: _transitions(c, self._access.now()))
+
+    def overrides(self) -> Reading[Mapping[str, BreakerOverride]]:
+        """The breaker overrides that have not expired, by breaker."""
+        return self._access.read("overrides", LIVE_TTL, lambda c: breakers.active_overrides(c, self._access.now()))
+
+    def breaker_commands(self, names: tuple[str, ...]) -> Reading[Mapping[str, Command]]:
+        """The last command on each breaker."""
+        return self._access.read(("breaker_commands", names), LIVE_TTL, lambda c: commands.latest_of(c, list(names)))
 
     def health(self, live: Live, recent: Trends | None) -> Health:
         """The health derived from live state and trends; without trends, from states and queues alone."""

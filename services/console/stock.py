@@ -9,8 +9,7 @@ from sqlalchemy import Connection
 
 from services.console.access import Access
 from services.console.cache import Reading
-from services.console.csv_files import MAX_ROWS, csv_text
-from services.console.paging import NEWEST, Paged, Place, Stored, paged, time_and_text, walk
+from services.console.paging import MAX_ROWS, NEWEST, Paged, Place, Stored, csv_text, paged, time_and_text, walk
 from state import order_search as waiting
 from state import products
 from state.products import LEVELS, Product

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -121,8 +122,9 @@ def test_a_search_text_that_is_several_kinds_of_id_finds_all_of_them(database: D
 
 
 def test_a_command_is_stored_once_per_key(database: Database, console: Console) -> None:
-    first = console.orders.cancel("ORD-1", "one", actor="olga", command_id="key")
-    again = console.orders.cancel("ORD-1", "two", actor="ben", command_id="key")
+    store = partial(console.access.store_command, "cancel_order", "ORD-1", command_id="key")
+    first = store({"reason": "one"}, actor="olga")
+    again = store({"reason": "two"}, actor="ben")
     assert again == first
     assert again.arguments == {"reason": "one"}
     assert len(database.read_now(commands.latest)) == 1
@@ -175,7 +177,7 @@ def test_a_source_reads_again_when_the_file_was_replaced(tmp_path: Path, sqlite_
 def test_a_write_to_a_database_that_is_away_is_refused_in_words(tmp_path: Path) -> None:
     away = Console(Settings.load(database_url=f"sqlite:///{tmp_path / 'none' / 'x.db'}"))
     with pytest.raises(SourceUnavailable, match="does not exist yet"):
-        away.orders.cancel("ORD-1", "why", actor="olga", command_id="key")
+        away.access.store_command("cancel_order", "ORD-1", {"reason": "why"}, actor="olga", command_id="key")
     assert not (tmp_path / "none").exists()
     away.close()
 

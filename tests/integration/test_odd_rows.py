@@ -97,7 +97,7 @@ def look_everywhere(console: Console, database: Database) -> None:
         "alerts": console.alerts.page(),
         "firing": console.alerts.firing(),
         "alert history": console.alerts.history(),
-        "overrides": console.overrides.running(),
+        "overrides": console.status.overrides(),
         "served": console.incidents.served(),
     }
     for name in keys(database, tables.orders.c.order_id):

@@ -204,4 +204,4 @@ def test_nothing_can_be_forced_while_the_database_is_away(busy: Database, show: 
     test.run()
     assert test.button(key=f"override_{CHECKER}").disabled
     assert test.button(key=f"end_override_{RESERVER}").disabled
-    assert console().overrides.running().problem
+    assert console().status.overrides().problem

@@ -63,7 +63,7 @@ def test_the_facade_refuses_what_the_page_did_not(busy: Database) -> None:
     with pytest.raises(NotPermitted):
         console().handover.looked("ada")
     with pytest.raises(NotPermitted):
-        console().sandbox.set_traffic(1.0, actor="ada", command_id="key-1")
+        console().access.store_command("set_traffic", "traffic", {}, actor="ada", command_id="key-1")
     assert stored(busy) == []
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from pages.parts import address, labels, overlay
-from services.console.csv_files import MAX_ROWS
+from services.console.paging import MAX_ROWS
 from state.engine.source import SourceUnavailable
 
 PENDING = "filters_pending"
