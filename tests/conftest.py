@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from state.schema import migrate
 from tests.support.environment import forget_settings, write_into_memory
 from tests.support.examples import load_profile
+from tests.support.nats_server import NatsServer
 from tests.support.orders_harness import OrdersHarness, SqliteTemplate
+from tests.support.postgres_server import PostgresServer, started_postgres
 
 # Before anything reads a setting or starts a process.
 forget_settings()
@@ -41,6 +44,38 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> SqliteTemplate:
 def sqlite_url(sqlite_template: SqliteTemplate, tmp_path: Path) -> str:
     """A fresh, migrated SQLite database of the test's own."""
     return sqlite_template.copy_to(tmp_path / "holdfast.db")
+
+
+@pytest.fixture(scope="session")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A NATS server for the whole session; what a test leaves in it stays for the next."""
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    with asyncio.Runner() as runner:
+        runner.run(server.start())
+    yield server.url
+    server.close()
+
+
+@pytest.fixture
+async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    """A NATS server of the test's own, empty and running."""
+    server = NatsServer(tmp_path)
+    await server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for the whole session; every test gets databases of its own from it."""
+    with started_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """A fresh, migrated PostgreSQL database of the test's own."""
+    return postgres_server.new_database()
 
 
 @pytest.fixture

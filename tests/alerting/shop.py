@@ -6,15 +6,16 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import httpx
 
 from services.sandbox.inventory_service.catalogue import CATALOGUE
-from tests.alerting.prometheus import Server
+from tests.alerting.prometheus import Server, alertmanager, prometheus
 from tests.alerting.receiver import Pager
-from tests.chaos.stack import ROOT, LiveStack, until
+from tests.chaos.stack import HEADLESS, ROOT, LiveStack, live_stack, until
 
 SHORT = {
     "ALERT_WINDOW": "10000",
@@ -79,6 +80,26 @@ class Shop:
 
     async def has_fired(self, name: str) -> bool:
         return name in await self.became("FIRING", "worker")
+
+
+class Alerting(NamedTuple):
+    """A running shop whose alerts go to both webhooks: ours and, by Prometheus, that of Alertmanager."""
+
+    stack: LiveStack
+    shop: Shop
+    client: httpx.AsyncClient
+    prometheus: Server
+
+
+@asynccontextmanager
+async def alerting(folder: Path, ours: Pager, theirs: Pager) -> AsyncIterator[Alerting]:
+    async with (
+        live_stack(folder, HEADLESS, **SHORT, ALERT_WEBHOOK_URL=ours.url) as stack,
+        alertmanager(folder, theirs.url) as manager,
+        prometheus(folder, stack.api_url, await rule_file(), [manager.url, stack.api_url]) as server,
+        httpx.AsyncClient(base_url=stack.api_url, timeout=30.0, trust_env=False) as client,
+    ):
+        yield Alerting(stack, Shop(stack, client), client, server)
 
 
 @asynccontextmanager

@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from services.domain.orders.failed_steps import TRIES
-from tests.alerting.prometheus import Server, alertmanager, prometheus
+from tests.alerting.prometheus import Server
 from tests.alerting.receiver import pager
-from tests.alerting.shop import PATIENCE_SECONDS, SHORT, Everywhere, Shop, nothing_missing, ordering, rule_file
-from tests.chaos.stack import HEADLESS, HOLDFAST, LiveStack, live_stack, until
+from tests.alerting.shop import PATIENCE_SECONDS, Everywhere, Shop, alerting, nothing_missing, ordering
+from tests.chaos.stack import HOLDFAST, LiveStack, until
 
 pytestmark = pytest.mark.slow
 
@@ -72,13 +72,7 @@ async def evaluations_firing(server: Server, name: str) -> float:
 
 async def test_refusals_and_failing_steps_are_reported_everywhere_and_outlive_the_worker(tmp_path: Path) -> None:
     with pager() as ours, pager() as theirs:
-        async with (
-            live_stack(tmp_path, HEADLESS, **SHORT, ALERT_WEBHOOK_URL=ours.url) as stack,
-            alertmanager(tmp_path, theirs.url) as manager,
-            prometheus(tmp_path, stack.api_url, await rule_file(), [manager.url, stack.api_url]) as server,
-            httpx.AsyncClient(base_url=stack.api_url, timeout=30.0, trust_env=False) as client,
-        ):
-            shop = Shop(stack, client)
+        async with alerting(tmp_path, ours, theirs) as (stack, shop, client, server):
             refusals, both = (
                 Everywhere(names, shop, server, ours, theirs) for names in ({REFUSES_US}, {REFUSES_US, ATTENTION})
             )

@@ -9,9 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.alerting.prometheus import alertmanager, prometheus
 from tests.alerting.receiver import pager
-from tests.alerting.shop import PATIENCE_SECONDS, SHORT, Everywhere, Shop, nothing_missing, ordering, rule_file
+from tests.alerting.shop import PATIENCE_SECONDS, SHORT, Everywhere, Shop, alerting, nothing_missing, ordering
 from tests.chaos.stack import HEADLESS, live_stack, until
 
 pytestmark = pytest.mark.slow
@@ -31,13 +30,7 @@ BREAKER_OPEN = "InventoryCircuitBreakerOpen"
 
 async def test_every_cause_fires_its_alert_everywhere_and_its_end_resolves_it(tmp_path: Path) -> None:
     with pager() as ours, pager() as theirs:
-        async with (
-            live_stack(tmp_path, HEADLESS, **SHORT, ALERT_WEBHOOK_URL=ours.url) as stack,
-            alertmanager(tmp_path, theirs.url) as manager,
-            prometheus(tmp_path, stack.api_url, await rule_file(), [manager.url, stack.api_url]) as server,
-            httpx.AsyncClient(base_url=stack.api_url, timeout=30.0, trust_env=False) as client,
-        ):
-            shop = Shop(stack, client)
+        async with alerting(tmp_path, ours, theirs) as (stack, shop, _, server):
             everywhere = Everywhere(SEED, shop, server, ours, theirs)
             held = await shop.held_orders()
             await shop.faults(latencyMs=250, silentConfirmations=True)

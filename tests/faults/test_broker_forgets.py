@@ -7,7 +7,6 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -32,16 +31,8 @@ STREAM, DURABLE = "INVENTORY_EVENTS", "order-service"
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
-    server = NatsServer(tmp_path)
-    await server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    connection = await connect([server.url], name="forgetful")
+async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
+    connection = await connect([nats_server.url], name="forgetful")
     yield connection
     await connection.close()
 
@@ -152,14 +143,14 @@ async def test_a_consumer_that_was_deleted_is_made_again(connection, database):
         await eventually(answered(connection, here, b"after"))
 
 
-async def test_a_store_that_was_wiped_is_filled_again(server, connection, database, tmp_path):
+async def test_a_store_that_was_wiped_is_filled_again(nats_server, connection, database, tmp_path):
     async with site(connection, database) as here:
         await store(database, "first")
         await eventually(nothing_waits(database))
-        server.kill()
+        nats_server.kill()
         shutil.rmtree(tmp_path / "nats" / "js")
         await store(database, "second")
-        await server.start()
+        await nats_server.start()
         await eventually(ids_in_stream(connection, {"first", "second"}))
         await eventually(answered(connection, here, b"after"))
 

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import orjson
@@ -43,32 +42,24 @@ STREAM, DURABLE = "INVENTORY_EVENTS", "order-service"
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
-    server = NatsServer(tmp_path)
-    await server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def proxy(server: NatsServer) -> Iterator[TcpProxy]:
-    with TcpProxy(urlsplit(server.url).port or 0) as proxy:
+def proxy(nats_server: NatsServer) -> Iterator[TcpProxy]:
+    with TcpProxy(urlsplit(nats_server.url).port or 0) as proxy:
         yield proxy
 
 
 @pytest.fixture
-async def direct(server: NatsServer) -> AsyncIterator[Connection]:
+async def direct(nats_server: NatsServer) -> AsyncIterator[Connection]:
     """A connection that no fault strikes."""
-    connection = await connect([server.url], name="direct")
+    connection = await connect([nats_server.url], name="direct")
     await ensure_streams(connection.js)
     yield connection
     await connection.close()
 
 
 @pytest.fixture
-async def struck(server: NatsServer, direct: Connection, proxy: TcpProxy) -> AsyncIterator[Connection]:
+async def struck(nats_server: NatsServer, direct: Connection, proxy: TcpProxy) -> AsyncIterator[Connection]:
     """The connection through the proxy, once the streams are there."""
-    url = server.url.replace(str(urlsplit(server.url).port), str(proxy.port))
+    url = nats_server.url.replace(str(urlsplit(nats_server.url).port), str(proxy.port))
     connection = Connection([url], name="struck", ping_interval_seconds=PING_SECONDS, reconnect_wait_seconds=0.05)
     await connection.open(patience_seconds=5)
     yield connection

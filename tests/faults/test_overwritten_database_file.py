@@ -12,7 +12,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select
 
 from services.base.identity import new_id
 from state.engine.database import Database, opened
@@ -20,23 +19,13 @@ from state.engine.source import Source, SourceUnavailable
 from state.engine.sqlite_files import identity_of
 from state.engine.transactions import DatabaseReplaced
 from state.schema import migrate
-from state.tables import inbox
 from tests.chaos.stack import ROOT
 from tests.faults.processes import wait_until, worker
 from tests.faults.shop import MUG
-from tests.support.fakes import START
+from tests.support.inbox_rows import keys, put
 
 Fault = Callable[[Path, Path], object]
 REST_SECONDS = 60.0
-
-
-def put(key, payload="t"):
-    row = {"event_id": key, "type": payload, "received_at": START}
-    return lambda connection: connection.execute(insert(inbox), row)
-
-
-def keys(connection):
-    return sorted(connection.scalars(select(inbox.c.event_id)))
 
 
 def backup(path: Path) -> Path:
@@ -163,6 +152,7 @@ from state.tables import inbox
 from state.engine.transactions import DatabaseReplaced
 from tests.chaos.stack import ROOT
 from tests.support.fakes import START
+from tests.support.inbox_rows import keys, put
 database = Database(sys.argv[1])
 for key in sys.stdin:
     row = {"event_id": key.strip(), "type": "t", "received_at": START}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from sqlalchemy import insert, make_url, select, text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from services.base.identity import new_id
@@ -18,8 +18,8 @@ from state.tables import inbox
 from tests.alerting.receiver import Pager, pager
 from tests.faults.processes import wait_until, worker
 from tests.faults.shop import MUG
-from tests.support.fakes import START
-from tests.support.postgres_server import PostgresServer, conninfo_of
+from tests.support.inbox_rows import keys, put
+from tests.support.postgres_server import PostgresServer, conninfo_of, started_postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -30,12 +30,8 @@ SOON_SECONDS = 6.0
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[PostgresServer]:
     """A server whose whole configuration may be changed."""
-    server = PostgresServer()
-    try:
-        server.start()
+    with started_postgres() as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture
@@ -71,15 +67,6 @@ def database(url: str) -> Iterator[Database]:
     database = Database(url, readers=2, writers=2)
     yield database
     database.close()
-
-
-def put(key):
-    row = {"event_id": key, "type": "t", "received_at": START}
-    return lambda connection: connection.execute(insert(inbox), row)
-
-
-def keys(connection):
-    return sorted(connection.scalars(select(inbox.c.event_id)))
 
 
 async def written_soon(database: Database, key: str) -> None:

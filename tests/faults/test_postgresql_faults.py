@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from sqlalchemy import insert, make_url, select, text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from services.base.identity import new_id
@@ -18,23 +18,16 @@ from services.worker import STOP_SECONDS
 from state.engine.database import CONNECT_SECONDS, SERVER_OPTIONS, SILENCE_SECONDS, Database
 from state.engine.watchdog import PING_SECONDS, LinkSilent
 from state.schema import MIGRATION_LOCK, migrate
-from state.tables import inbox
 from tests.faults.processes import wait_until, worker
 from tests.faults.proxy import TcpProxy
 from tests.faults.shop import MUG
-from tests.support.fakes import START
+from tests.support.inbox_rows import keys, put
 from tests.support.nats_server import eventually
-from tests.support.postgres_server import PostgresServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 BOUND_SECONDS = 0.6
 REST_SECONDS = 20.0
-
-
-@pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> str:
-    return postgres_server.new_database()
 
 
 @pytest.fixture
@@ -53,15 +46,6 @@ def database(postgres_url: str, proxy: TcpProxy) -> Iterator[Database]:
     database = Database(through(proxy, postgres_url), readers=2, writers=2, silence_seconds=BOUND_SECONDS)
     yield database
     database.close()
-
-
-def put(key):
-    row = {"event_id": key, "type": "t", "received_at": START}
-    return lambda connection: connection.execute(insert(inbox), row)
-
-
-def keys(connection):
-    return sorted(connection.scalars(select(inbox.c.event_id)))
 
 
 def fall_silent(proxy):

@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select
 from sqlalchemy.exc import OperationalError
 
 from services.base.identity import new_id
@@ -18,21 +17,11 @@ from state.engine.database import Database, opened
 from state.engine.failures import Kind, failure_of
 from state.engine.transactions import DatabaseReplaced
 from state.schema import migrate
-from state.tables import inbox
 from tests.faults.processes import wait_until, worker
 from tests.faults.shop import MUG
-from tests.support.fakes import START
+from tests.support.inbox_rows import keys, put
 
 REST_SECONDS = 60.0
-
-
-def put(key, payload="t"):
-    row = {"event_id": key, "type": payload, "received_at": START}
-    return lambda connection: connection.execute(insert(inbox), row)
-
-
-def keys(connection):
-    return sorted(connection.scalars(select(inbox.c.event_id)))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,25 +12,6 @@ from state.engine.database import Database, opened
 from tests.support.nats_connection import connect
 from tests.support.nats_server import NatsServer
 from tests.support.postgres_server import PostgresServer
-
-
-@pytest.fixture(scope="session")
-def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One server for the whole session; what a test leaves in it stays for the next."""
-    server = NatsServer(tmp_path_factory.mktemp("nats"))
-    with asyncio.Runner() as runner:
-        runner.run(server.start())
-    yield server.url
-    server.close()
-
-
-@pytest.fixture
-async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
-    """A server of the test's own, empty and running."""
-    server = NatsServer(tmp_path)
-    await server.start()
-    yield server
-    server.close()
 
 
 @pytest.fixture
@@ -45,23 +25,6 @@ async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
 @pytest.fixture
 async def streams(connection: Connection) -> dict[str, str]:
     return await ensure_streams(connection.js)
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """One server for the whole session; every test gets databases of its own from it."""
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.close()
-
-
-@pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> str:
-    """A fresh, migrated PostgreSQL database of the test's own."""
-    return postgres_server.new_database()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

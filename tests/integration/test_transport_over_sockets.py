@@ -276,52 +276,31 @@ async def test_a_few_interim_replies_are_passed_over_on_every_request_of_a_conne
     assert server.connections == 1
 
 
-async def test_interim_replies_without_end_are_no_reply_and_end_the_connection():
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "more", "limit_bytes"),
+    [
+        (b"", INTERIM * 1000, 25_000_000),
+        (HEAD, b"X-More: " + b"a" * 1000 + b"\r\n", 16_000_000),
+        (HEAD + b"X-Long: ", b"a" * 10_000, 16_000_000),
+    ],
+    ids=["interim replies", "headers", "one header line"],
+)
+async def test_a_reply_without_end_is_no_reply_and_ends_the_connection(begin: bytes, more: bytes, limit_bytes: int):
     sent = 0
 
     async def flood(writer: asyncio.StreamWriter) -> None:
         nonlocal sent
+        writer.write(begin)
         while True:
-            writer.write(INTERIM * 1000)
-            sent += 1000
+            writer.write(more)
+            sent += len(more)
             await writer.drain()
 
     async with serving(flood) as server, transport() as it:
         with pytest.raises(httpx.RemoteProtocolError):
             await send(it, server.url)
-    assert sent < 1_000_000
+    assert sent < limit_bytes
     assert len(server.requests) == 1
-
-
-async def test_headers_without_end_are_no_reply():
-    sent = 0
-
-    async def flood(writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        writer.write(b"HTTP/1.1 200 OK\r\n")
-        while True:
-            writer.write(b"X-More: " + b"a" * 1000 + b"\r\n")
-            sent += 1000
-            await writer.drain()
-
-    async with serving(flood) as server, transport() as it:
-        with pytest.raises(httpx.RemoteProtocolError):
-            await send(it, server.url)
-    assert sent < 16_000_000
-
-
-async def test_one_header_line_without_end_is_no_reply():
-    sent = 0
-
-    async def flood(writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        writer.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
-        while True:
-            writer.write(b"a" * 10_000)
-            sent += 10_000
-            await writer.drain()
-
-    async with serving(flood) as server, transport() as it:
-        with pytest.raises(httpx.RemoteProtocolError):
-            await send(it, server.url)
-    assert sent < 16_000_000

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -31,6 +33,16 @@ OPTIONS = {
     "max_connections": "100",
     "shared_buffers": "32MB",
 }
+
+
+@contextmanager
+def started_postgres() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 class PostgresMissing(RuntimeError):

@@ -24,24 +24,15 @@ from services.domain.errors import (
 )
 from services.domain.orders.model import Line
 from tests.support.attempts import noted
+from tests.support.one_reply import OneReply
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LINES = (Line("p1", "v1", 2), Line("p2", "v2", 1))
 ORDER = "f47ac10b-58cc-4372-a567-0e02b2c3d479"
 
 
-class Service:
-    """Answers every request with one reply and remembers what it was asked."""
-
-    def __init__(self, status: int = 200, body: Any = None, headers: dict[str, str] | None = None) -> None:
-        self.content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.status, self.headers = status, headers or {}
-        self.requests: list[httpx.Request] = []
-        self.attempts: list[Attempt] = []
-
-    async def handle(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        return httpx.Response(self.status, content=self.content, headers=self.headers)
+class Service(OneReply):
+    """An Inventory Service with one reply."""
 
     def gateway(self, **options: Any) -> HTTPInventoryGateway:
         ticks = iter(range(100))
