@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
+
 from services.base.settings import Settings
 from services.clients.http.transport import AiohttpTransport
 from services.clients.inventory.breakers import inventory_breakers
@@ -76,3 +78,20 @@ def shelf(inventory: Service, line: Line) -> dict[str, Any]:
     items = inventory.client.get("/api/v1/inventory/stock").raise_for_status().json()["data"]["items"]
     (item,) = [item for item in items if (item["productId"], item["variantId"]) == line.sku]
     return dict(item)
+
+
+def place(service: Service, order_id: str) -> httpx.Response:
+    """Place an order of two mugs at a running worker."""
+    body = {"orderId": order_id, "userId": "user-1", "items": [MUG.wire()]}
+    return service.client.post("/api/v1/orders", json=body)
+
+
+def readiness(service: Service) -> tuple[int, bool]:
+    """The status of /readyz, and whether the worker's database is available."""
+    reply = service.client.get("/readyz")
+    return reply.status_code, reply.json()["database"]
+
+
+def all_confirmed(service: Service, order_ids: list[str]) -> bool:
+    replies = [service.client.get(f"/api/v1/orders/{order_id}") for order_id in order_ids]
+    return all(reply.is_success and reply.json()["data"]["status"] == "CONFIRMED" for reply in replies)

@@ -24,7 +24,7 @@ from state.engine import sqlite_group_commit
 from state.engine.sqlite_group_commit import GroupCommitWriter, _commit_together
 from tests.chaos.stack import ROOT
 from tests.faults.processes import Service, wait_until, worker
-from tests.faults.shop import MUG
+from tests.faults.shop import MUG, all_confirmed, place
 from tests.support.nats_server import eventually
 from tests.support.orders_harness import OrdersHarness
 
@@ -34,11 +34,6 @@ WAIT_SECONDS = 7.0
 REST_SECONDS = 60.0
 
 slow = pytest.mark.slow
-
-
-def place(service: Service, order_id: str) -> httpx.Response:
-    body = {"orderId": order_id, "userId": "user-1", "items": [MUG.wire()]}
-    return service.client.post("/api/v1/orders", json=body)
 
 
 def refused_for_now(reply: httpx.Response) -> bool:
@@ -81,11 +76,6 @@ def service(folder: Path, nats_url: str, inventory: Service) -> Iterator[Service
     inventory_url = f"http://127.0.0.1:{inventory.port}"
     with worker(folder, NATS_URL=nats_url, INVENTORY_SERVICE_URL=inventory_url) as service:
         yield service
-
-
-def all_confirmed(service: Service, order_ids: list[str]) -> bool:
-    replies = [service.client.get(f"/api/v1/orders/{order_id}") for order_id in order_ids]
-    return {reply.json()["data"]["status"] for reply in replies} == {"CONFIRMED"}
 
 
 @slow

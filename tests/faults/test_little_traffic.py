@@ -9,7 +9,7 @@ import pytest
 
 from services.base.identity import new_id
 from tests.faults.processes import Service, wait_until, worker
-from tests.faults.shop import MUG
+from tests.faults.shop import place
 
 pytestmark = pytest.mark.slow
 
@@ -34,11 +34,6 @@ def service(tmp_path_factory: pytest.TempPathFactory, nats_url: str) -> Iterator
         yield service
 
 
-def place(service: Service) -> int:
-    body = {"orderId": new_id(), "userId": "user-1", "items": [MUG.wire()]}
-    return service.client.post("/api/v1/orders", json=body).status_code
-
-
 def items(service: Service, path: str) -> list[dict[str, Any]]:
     return list(service.client.get(path).raise_for_status().json()["data"]["items"])
 
@@ -49,7 +44,7 @@ def checker(service: Service) -> dict[str, Any]:
 
 
 def test_three_refused_orders_alarm_while_every_breaker_is_closed(service: Service) -> None:
-    assert [place(service) for _ in range(3)] == [503] * 3
+    assert [place(service, new_id()).status_code for _ in range(3)] == [503] * 3
 
     def is_told() -> bool:
         alerts = {alert["name"]: alert["state"] for alert in items(service, "/api/v1/alerts")}
@@ -62,6 +57,6 @@ def test_three_refused_orders_alarm_while_every_breaker_is_closed(service: Servi
 def test_the_answer_after_the_opening_call_shows_that_the_breaker_is_open(service: Service) -> None:
     for _ in range(VOLUME - checker(service)["calls"]):
         assert checker(service)["state"] == "closed"
-        assert place(service) == 503
+        assert place(service, new_id()).status_code == 503
     found = checker(service)
     assert (found["state"], {replica["state"] for replica in found["replicas"]}) == ("open", {"open"})

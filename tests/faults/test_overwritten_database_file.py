@@ -21,7 +21,7 @@ from state.engine.transactions import DatabaseReplaced
 from state.schema import migrate
 from tests.chaos.stack import ROOT
 from tests.faults.processes import wait_until, worker
-from tests.faults.shop import MUG
+from tests.faults.shop import place
 from tests.support.inbox_rows import keys, put
 
 Fault = Callable[[Path, Path], object]
@@ -255,10 +255,6 @@ def test_neighbours_that_write_checkpoint_and_are_killed_are_no_replacement(path
 
 
 # ------------------------------------------------------------------------ the worker
-
-
-def place(service, order_id):
-    return service.client.post("/api/v1/orders", json={"orderId": order_id, "userId": "user-1", "items": [MUG.wire()]})
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from state.engine.database import Database
 from state.tables import inbox
 from tests.alerting.receiver import Pager, pager
 from tests.faults.processes import wait_until, worker
-from tests.faults.shop import MUG
+from tests.faults.shop import place, readiness
 from tests.support.inbox_rows import keys, put
 from tests.support.postgres_server import PostgresServer, conninfo_of, started_postgres
 
@@ -117,9 +117,9 @@ async def test_two_transactions_that_wait_for_each_other_both_end_well(database)
     def swap(first: str, second: str):
         def transaction(connection):
             tries.append(first)
-            for place, key in enumerate((first, second)):
+            for index, key in enumerate((first, second)):
                 connection.execute(inbox.update().where(inbox.c.event_id == key).values(type=first))
-                if place == 0 and len(tries) <= 2:
+                if index == 0 and len(tries) <= 2:
                     both.wait()
 
         return transaction
@@ -142,15 +142,6 @@ async def test_a_transaction_that_cannot_be_serialised_is_repeated_once(database
 
 
 # ------------------------------------------------------------------------ the worker
-
-
-def place(service, order_id):
-    return service.client.post("/api/v1/orders", json={"orderId": order_id, "userId": "user-1", "items": [MUG.wire()]})
-
-
-def readiness(service):
-    reply = service.client.get("/readyz")
-    return reply.status_code, reply.json()["database"]
 
 
 def test_a_read_only_database_is_reported_everywhere_and_left_within_seconds(tmp_path, url, nats_url, inventory):

@@ -20,7 +20,7 @@ from state.engine.watchdog import PING_SECONDS, LinkSilent
 from state.schema import MIGRATION_LOCK, migrate
 from tests.faults.processes import wait_until, worker
 from tests.faults.proxy import TcpProxy
-from tests.faults.shop import MUG
+from tests.faults.shop import all_confirmed, place, readiness
 from tests.support.inbox_rows import keys, put
 from tests.support.nats_server import eventually
 
@@ -220,16 +220,6 @@ async def test_a_migration_waits_for_another_replicas_for_as_long_as_that_takes(
 # ------------------------------------------------------------------------ the worker
 
 
-def order(service, order_id):
-    body = {"orderId": order_id, "userId": "user-1", "items": [MUG.wire()]}
-    return service.client.post("/api/v1/orders", json=body)
-
-
-def readiness(service):
-    reply = service.client.get("/readyz")
-    return reply.status_code, reply.json()["database"]
-
-
 @pytest.fixture
 def addresses(proxy, postgres_url, nats_url, inventory):
     return {
@@ -243,35 +233,30 @@ def test_a_worker_without_its_database_reports_it_and_takes_orders_again_when_it
     with worker(tmp_path, **addresses) as service:
         wait_until(lambda: readiness(service) == (200, True), REST_SECONDS, service.log)
         placed = [new_id() for _ in range(4)]
-        assert order(service, placed[0]).status_code == 201
+        assert place(service, placed[0]).status_code == 201
         proxy.cut()
-        assert order(service, placed[1]).status_code == 201
+        assert place(service, placed[1]).status_code == 201
         with proxy.refusing():
             assert readiness(service) == (503, False)
             began = time.monotonic()
-            refused = order(service, placed[2])
+            refused = place(service, placed[2])
             assert time.monotonic() - began < CONNECT_SECONDS
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "SERVICE_UNAVAILABLE")
             assert int(refused.headers["Retry-After"]) >= 1
             assert service.client.get("/healthz").status_code == 200
         wait_until(lambda: readiness(service) == (200, True), REST_SECONDS, service.log)
-        assert order(service, placed[2]).status_code == 201
+        assert place(service, placed[2]).status_code == 201
         with proxy.stalled():
             assert readiness(service) == (503, False)
         wait_until(lambda: readiness(service) == (200, True), REST_SECONDS, service.log)
-        assert order(service, placed[3]).status_code == 201
+        assert place(service, placed[3]).status_code == 201
         wait_until(lambda: all_confirmed(service, placed), REST_SECONDS, service.log)
-
-
-def all_confirmed(service, order_ids):
-    replies = [service.client.get(f"/api/v1/orders/{order_id}") for order_id in order_ids]
-    return all(reply.is_success and reply.json()["data"]["status"] == "CONFIRMED" for reply in replies)
 
 
 def test_a_worker_whose_database_has_fallen_silent_ends_in_time_and_in_good_order(tmp_path, addresses, proxy):
     with worker(tmp_path, **addresses) as service:
         wait_until(lambda: readiness(service) == (200, True), REST_SECONDS, service.log)
-        assert order(service, new_id()).status_code == 201
+        assert place(service, new_id()).status_code == 201
         with proxy.stalled():
             began = time.monotonic()
             service.process.send_signal(signal.SIGTERM)

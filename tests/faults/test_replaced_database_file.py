@@ -18,7 +18,7 @@ from state.engine.failures import Kind, failure_of
 from state.engine.transactions import DatabaseReplaced
 from state.schema import migrate
 from tests.faults.processes import wait_until, worker
-from tests.faults.shop import MUG
+from tests.faults.shop import place
 from tests.support.inbox_rows import keys, put
 
 REST_SECONDS = 60.0
@@ -141,10 +141,6 @@ async def test_a_question_that_takes_too_long_is_ended_and_the_next_one_is_answe
 
 
 # ------------------------------------------------------------------------ the worker
-
-
-def place(service, order_id):
-    return service.client.post("/api/v1/orders", json={"orderId": order_id, "userId": "user-1", "items": [MUG.wire()]})
 
 
 @pytest.mark.slow

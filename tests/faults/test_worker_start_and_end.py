@@ -24,7 +24,7 @@ from state.tables import orders
 from tests.chaos.stack import ROOT
 from tests.faults.processes import Service, wait_until, worker
 from tests.faults.proxy import TcpProxy
-from tests.faults.shop import MUG
+from tests.faults.shop import place
 from tests.support.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.slow
@@ -34,11 +34,6 @@ END_SECONDS = 5.0
 """Of a worker alone; all of Holdfast has ten. Source: contract 1."""
 
 NOBODY = "http://127.0.0.1:9"
-
-
-def place(service: Service, order_id: str) -> httpx.Response:
-    body = {"orderId": order_id, "userId": "user-1", "items": [MUG.wire()]}
-    return service.client.post("/api/v1/orders", json=body)
 
 
 def readiness(service: Service) -> httpx.Response:

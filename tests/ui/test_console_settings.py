@@ -59,19 +59,3 @@ def _luminance(color: str) -> float:
     parts = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def test_outcomes_have_the_same_colours_wherever_they_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(FILE.parents[1] / "pages")
-    from pages.parts import (
-        charts,
-        time_series,  # type: ignore[import-not-found]
-    )
-
-    own = dict(zip(charts.OUTCOMES.values(), charts.OUTCOME_TONES, strict=True))
-    seen = {"Confirmed", "Rejected", "Placed", "Cancelled", "Returned"}
-    names = sorted(seen, key=time_series._rank)
-    assert names == ["Placed", "Rejected", "Cancelled", "Confirmed", "Returned"]
-    tones = time_series._tones(names)
-    assert tones[:2] == [own["Placed"], own["Rejected"]]
-    assert len(set(tones)) == len(names)

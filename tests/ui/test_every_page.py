@@ -68,19 +68,6 @@ def test_old_data_is_grey(busy: Database, show: Show) -> None:
     assert ":gray-badge[:material/error: Failed]" in text
 
 
-@pytest.mark.parametrize("page", ["order.py", "reviews.py", "releases.py"])
-def test_nothing_can_be_requested_while_the_database_is_away(busy: Database, show: Show, page: str) -> None:
-    test = show(page, order="ORD-1002", case="REV-3")
-    asking = {"Cancel order", "Retry now", "Approve", "Confirm again", "Mark released", "Retry reservation"}
-    assert any(not button.disabled for button in test.button if button.label in asking)
-    file_of(busy).rename(file_of(busy).with_suffix(".away"))
-    test.run()
-    shown = [button for button in test.button if button.label in asking]
-    assert shown
-    assert all(button.disabled for button in shown)
-    assert "Nothing can be stored" in shown[0].help
-
-
 def test_to_look_makes_no_database(nowhere: Path, show: Show) -> None:
     show("orders.py")
     assert not nowhere.exists()

@@ -577,15 +577,6 @@ def test_the_outcome_of_a_command_is_shown_on_its_case(busy: Database, show: Sho
 # ------------------------------------------------------------------ permission
 
 
-def test_a_viewer_sees_every_action_disabled_with_the_reason(busy: Database, show: Show) -> None:
-    as_role(busy, "viewer")
-    test = show("reviews.py", case="REV-3")
-    for key in ("next_unclaimed", "claim_REV-3", "RECONFIRM_REV-3", "CANCEL_ORDER_REV-3", "look_up_ORD-1004"):
-        assert test.button(key=key).disabled
-        assert test.button(key=key).help == "Your role here is viewer: an operator may do this."
-    assert stored(busy) == []
-
-
 @pytest.mark.parametrize("page", ["overview.py", "reviews.py", "releases.py"])
 def test_who_may_not_look_sees_the_reason_only(busy: Database, show: Show, page: str) -> None:
     as_role(busy, "none")
