@@ -70,6 +70,10 @@ async def evaluations_firing(server: Server, name: str) -> float:
     return float(found[0]["value"][1]) if found else 0.0
 
 
+async def both_fire(server: Server) -> bool:
+    return {ATTENTION, DOWN} <= await server.firing()
+
+
 async def test_refusals_and_failing_steps_are_reported_everywhere_and_outlive_the_worker(tmp_path: Path) -> None:
     with pager() as ours, pager() as theirs:
         async with alerting(tmp_path, ours, theirs) as (stack, shop, client, server):
@@ -97,8 +101,8 @@ async def test_refusals_and_failing_steps_are_reported_everywhere_and_outlive_th
                 return await evaluations_firing(server, DOWN) >= EVALUATIONS
 
             await until(is_down_for_long, PATIENCE_SECONDS)
-            assert {ATTENTION, DOWN} <= await server.firing()
-            assert DOWN in theirs.told("firing")
+            await until(lambda: both_fire(server), PATIENCE_SECONDS)
+            await until(lambda: DOWN in theirs.told("firing"), PATIENCE_SECONDS)
             assert ATTENTION not in theirs.told("resolved")
 
             await stack.start()

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from pact import match
+from services.domain.calls import REJECTED, SUCCESS
 
 from services.clients.inventory.port import Availability, LineAvailability, Reservation
-from services.domain.calls import REJECTED, SUCCESS
 from services.domain.errors import InsufficientInventory, ReservationFailed
 from services.domain.orders.model import Line
 from tests.contract.pact_examples import (
@@ -42,7 +42,7 @@ RESERVED = {
     "items": match.array_containing([item | {"reserved": True} for item in ITEMS]),
     "expiresAt": moment(EXPIRES_TEXT),
 }
-HELD = Reservation(RESERVATION_ID, datetime(2023, 11, 21, 15, 57, 30, 123_000, tzinfo=UTC))
+RESERVATION = Reservation(RESERVATION_ID, datetime(2023, 11, 21, 15, 57, 30, 123_000, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -65,60 +65,35 @@ def answered(line: Line, *, available: bool, quantity: int) -> dict[str, Any]:
     return sku(line) | {"available": available} | numbers
 
 
-def test_a_cart_that_is_in_stock_is_available(inventory):
-    check = inventory.upon(
-        "a check of a cart that is in stock",
-        "check-availability",
-        {"items": ITEMS},
-        *in_stock(15, 8),
-    )
-    lines = [answered(NOTEBOOKS, available=True, quantity=15), answered(PENS, available=True, quantity=8)]
-    success(check, {"available": True, "items": match.array_containing(lines)})
+@pytest.mark.parametrize(
+    ("notebooks", "title"),
+    [(15, "a check of a cart that is in stock"), (1, "a check of a cart with a short line")],
+)
+def test_a_check_of_a_cart_answers_each_line(inventory, notebooks, title):
+    enough = notebooks >= NOTEBOOKS.quantity
+    check = inventory.upon(title, "check-availability", {"items": ITEMS}, *in_stock(notebooks, 8))
+    lines = [
+        answered(NOTEBOOKS, available=enough, quantity=notebooks),
+        answered(PENS, available=True, quantity=8),
+    ]
+    success(check, {"available": enough, "items": match.array_containing(lines)})
     assert inventory.ask(lambda gateway: gateway.check_availability(LINES)) == Availability(
-        True,
-        (LineAvailability(*NOTEBOOKS.sku, True, 2, 15), LineAvailability(*PENS.sku, True, 1, 8)),
+        enough,
+        (LineAvailability(*NOTEBOOKS.sku, enough, 2, notebooks), LineAvailability(*PENS.sku, True, 1, 8)),
     )
     assert inventory.outcomes == [SUCCESS]
 
 
-def test_a_cart_with_a_short_line_is_not_available_and_shows_which(inventory):
-    check = inventory.upon(
-        "a check of a cart with a short line",
-        "check-availability",
-        {"items": ITEMS},
-        *in_stock(1, 8),
-    )
-    lines = [answered(NOTEBOOKS, available=False, quantity=1), answered(PENS, available=True, quantity=8)]
-    success(check, {"available": False, "items": match.array_containing(lines)})
-    assert inventory.ask(lambda gateway: gateway.check_availability(LINES)) == Availability(
-        False,
-        (LineAvailability(*NOTEBOOKS.sku, False, 2, 1), LineAvailability(*PENS.sku, True, 1, 8)),
-    )
-    assert inventory.outcomes == [SUCCESS]
-
-
-def test_stock_that_is_there_is_reserved(inventory):
-    reserve = inventory.upon(
-        "a reservation of stock that is there",
-        "reserve",
-        RESERVE_BODY,
-        *in_stock(15, 8),
-    )
-    success(reserve, RESERVED)
-    assert inventory.ask(lambda gateway: gateway.reserve(ORDER_ID, LINES, USER_ID)) == HELD
-    assert inventory.outcomes == [SUCCESS]
-
-
-def test_a_reservation_requested_again_is_answered_as_before(inventory):
-    reserve = inventory.upon(
-        "a reservation asked for again",
-        "reserve",
-        RESERVE_BODY,
-        *in_stock(2, 1),
-        (HOLDS, {"orderId": ORDER_ID, "items": ITEMS}),
-    )
-    success(reserve, RESERVED)
-    assert inventory.ask(lambda gateway: gateway.reserve(ORDER_ID, LINES, USER_ID)) == HELD
+@pytest.mark.parametrize(
+    ("title", "states"),
+    [
+        ("a reservation of stock that is there", in_stock(15, 8)),
+        ("a reservation asked for again", [*in_stock(2, 1), (HOLDS, {"orderId": ORDER_ID, "items": ITEMS})]),
+    ],
+)
+def test_stock_is_reserved_and_a_repeated_request_is_answered_alike(inventory, title, states):
+    success(inventory.upon(title, "reserve", RESERVE_BODY, *states), RESERVED)
+    assert inventory.ask(lambda gateway: gateway.reserve(ORDER_ID, LINES, USER_ID)) == RESERVATION
     assert inventory.outcomes == [SUCCESS]
 
 
@@ -165,29 +140,15 @@ def test_other_items_for_an_order_with_reserved_items_are_refused(inventory):
     assert inventory.outcomes == [REJECTED]
 
 
-def test_a_reservation_is_released(inventory):
-    release = inventory.upon(
-        "a release of a reservation",
-        "release",
-        {"orderId": ORDER_ID},
-        *in_stock(2, 1),
-        (HOLDS, {"orderId": ORDER_ID, "items": ITEMS}),
-    )
-    release.will_respond_with(200).with_body({"success": True}, JSON)
-    assert inventory.ask(lambda gateway: gateway.release(ORDER_ID)) is True
-    assert inventory.outcomes == [SUCCESS]
-
-
-def test_nothing_is_left_to_release_once_the_stock_was_deducted(inventory):
-    release = inventory.upon(
-        "a release of stock that was deducted",
-        "release",
-        {"orderId": ORDER_ID},
-        *in_stock(2, 1),
-        (DEDUCTED, {"orderId": ORDER_ID, "items": ITEMS}),
-    )
-    release.will_respond_with(409).with_body({"success": False}, JSON)
-    assert inventory.ask(lambda gateway: gateway.release(ORDER_ID)) is False
+@pytest.mark.parametrize(
+    ("title", "state", "status"),
+    [("a release of a reservation", HOLDS, 200), ("a release of stock that was deducted", DEDUCTED, 409)],
+)
+def test_a_reservation_is_released_unless_its_stock_was_deducted(inventory, title, state, status):
+    states = [*in_stock(2, 1), (state, {"orderId": ORDER_ID, "items": ITEMS})]
+    release = inventory.upon(title, "release", {"orderId": ORDER_ID}, *states)
+    release.will_respond_with(status).with_body({"success": status == 200}, JSON)
+    assert inventory.ask(lambda gateway: gateway.release(ORDER_ID)) is (status == 200)
     assert inventory.outcomes == [SUCCESS]
 
 

@@ -56,10 +56,18 @@ END_ALL = (
 def make_read_only(url: str) -> None:
     """As sessions see it that stay on a server which has become the standby."""
     as_operator(url, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
+    wait_until(lambda: is_read_only(url), REST_SECONDS)
 
 
 def make_writable(url: str) -> None:
     as_operator(url, "ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
+    wait_until(lambda: not is_read_only(url), REST_SECONDS)
+
+
+def is_read_only(url: str) -> bool:
+    """What a new session sees. The server reloads its settings some time after the function has returned."""
+    with psycopg.connect(conninfo_of(url)) as session:
+        return session.execute("SHOW default_transaction_read_only").fetchone() == ("on",)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -31,22 +32,16 @@ def test_a_page_is_drawn_over_odd_rows(odd: Database, show: Show, page: str) -> 
     assert "As of 12:00:00" in said(show(page, order=first))
 
 
-def test_the_page_of_every_odd_order_is_drawn(odd: Database, show: Show) -> None:
-    column = tables.orders.c.order_id
+@pytest.mark.parametrize(
+    ("page", "parameter", "column"),
+    [("order.py", "order", tables.orders.c.order_id), ("reviews.py", "case", tables.reviews.c.review_id)],
+    ids=["orders", "cases"],
+)
+def test_every_odd_row_has_a_page(odd: Database, show: Show, page: str, parameter: str, column: Any) -> None:
     ids = odd.read_now(lambda c: c.scalars(select(column).where(column.like("odd-%"))).all())
     assert len(ids) > 50
-    test = show("order.py", order=ids[0])
-    for order_id in ids[1::3]:
-        test.query_params["order"] = order_id
+    test = show(page, **{parameter: ids[0]})
+    for row_id in ids[1::3]:
+        test.query_params[parameter] = row_id
         test.run()
-        assert not test.exception, (order_id, [problem.value for problem in test.exception])
-
-
-def test_every_odd_case_is_drawn(odd: Database, show: Show) -> None:
-    column = tables.reviews.c.review_id
-    ids = odd.read_now(lambda c: c.scalars(select(column).where(column.like("odd-%"))).all())
-    test = show("reviews.py", case=ids[0])
-    for review_id in ids[1::3]:
-        test.query_params["case"] = review_id
-        test.run()
-        assert not test.exception, (review_id, [problem.value for problem in test.exception])
+        assert not test.exception, (row_id, [problem.value for problem in test.exception])
