@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from pact import match
-from services.domain.calls import REJECTED, SUCCESS
 
 from services.clients.inventory.port import Availability, LineAvailability, Reservation
+from services.domain.calls import REJECTED, SUCCESS
 from services.domain.errors import InsufficientInventory, ReservationFailed
 from services.domain.orders.model import Line
 from tests.contract.pact_examples import (
