@@ -15,7 +15,7 @@ from pages.parts.widgets import clock, empty
 from services.console.cache import Reading
 from services.console.facade import console
 from services.console.metric_history import MetricHistory
-from services.console.metric_history.model import Wanted
+from services.console.metric_span import Wanted
 from services.metrics.trends import CHECK, RESERVE
 
 EVERY = "5s"

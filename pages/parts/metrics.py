@@ -21,7 +21,7 @@ from services.console.cache import Reading
 from services.console.facade import console
 from services.console.incidents import IncidentInterval
 from services.console.metric_history import Limits, MetricHistory
-from services.console.metric_history.model import PRESETS, Wanted
+from services.console.metric_span import PRESETS, Wanted
 from services.metrics.health import NAMES
 from services.metrics.objective import PERIOD, Budget
 

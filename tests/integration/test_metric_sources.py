@@ -16,10 +16,9 @@ import httpx
 import pytest
 
 from services.base.settings import Settings
-from services.console.metric_history import Metrics
-from services.console.metric_history.local import LocalSource
-from services.console.metric_history.model import COLUMNS, SourceFailed, Wanted, span_of
-from services.console.metric_history.prometheus import PAUSE_SECONDS, PromSource
+from services.console.metric_history import LocalSource, Metrics
+from services.console.metric_span import COLUMNS, SourceFailed, Wanted, span_of
+from services.console.prometheus_history import PAUSE_SECONDS, PromSource
 from services.metrics.objective import WINDOWS
 from state import samples
 from state.engine.database import Database

@@ -21,8 +21,8 @@ from services.clients.http.transport import AiohttpTransport, client_session
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.lookup import HTTPInventoryLookup
 from services.clients.payments.http import HTTPPaymentGateway
-from services.console.metric_history.model import SourceFailed
-from services.console.metric_history.prometheus import PromSource
+from services.console.metric_span import SourceFailed
+from services.console.prometheus_history import PromSource
 from services.runtime.clients import webhook_client
 from services.sandbox import traffic
 from services.sandbox.drills.inventory import InventorySwitches, switches_client

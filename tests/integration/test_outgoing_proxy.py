@@ -20,8 +20,8 @@ import pytest
 from services.base.addresses import Proxy
 from services.base.settings import Settings
 from services.clients.http.transport import AiohttpTransport, client_session
-from services.console.metric_history.model import SourceFailed
-from services.console.metric_history.prometheus import PromSource
+from services.console.metric_span import SourceFailed
+from services.console.prometheus_history import PromSource
 from services.domain.errors import ConfigurationError
 from services.runtime.clients import webhook_client
 from services.sandbox.traffic import plan_visit

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from services.console.facade import console
 from services.console.incidents import IncidentInterval
-from services.console.metric_history.model import Wanted
+from services.console.metric_span import Wanted
 from state import samples
 from state.engine.database import Database
 from tests.support import seed_console

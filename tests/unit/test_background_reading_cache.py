@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.console.cache import RETRY_AFTER_SECONDS, BackgroundReadingCache
-from services.console.metric_history.model import MAX_POINTS, PRESETS, STEPS, Wanted, span_of
+from services.console.metric_span import MAX_POINTS, PRESETS, STEPS, Wanted, span_of
 from state.engine.source import SourceUnavailable
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

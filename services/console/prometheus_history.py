@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any, Self, TypeVar
 
 from services.base.addresses import DIRECT, Proxy, requests_session
-from services.console.metric_history.model import Measured, Point, SourceFailed, Span, frame
+from services.console.metric_span import Measured, Point, SourceFailed, Span, frame
 from services.metrics.catalogue import ANSWERED_RESERVATIONS, COUNTED, DRAWN_METRICS, RESERVATIONS, DrawnMetric
 from services.metrics.expressions import Expression
 from services.metrics.objective import Calls
