@@ -31,7 +31,7 @@ def test_a_case_is_claimed_compared_resolved_undone_and_resolved_again(holdfast:
     expect(case.get_by_text("you until")).to_be_visible()
 
     # The worker has looked the order up when the case was opened.
-    expect(case.locator(f".st-key-ours_{order_id}")).to_contain_text("Waiting for inventory")
+    expect(case.locator(f".st-key-record_{order_id}")).to_contain_text("Waiting for inventory")
     expect(case.locator(f".st-key-inventory_status_{order_id}")).to_contain_text("Nothing reserved")
 
     case.get_by_role("button", name="Cancel order").click()

@@ -93,7 +93,7 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     case = page.get_by_role("dialog")
     case.get_by_role("button", name="Claim").click()
     expect(case.get_by_text("you until")).to_be_visible()
-    expect(case.locator(f".st-key-ours_{orders[0]['orderId']}")).to_contain_text("Waiting for inventory")
+    expect(case.locator(f".st-key-record_{orders[0]['orderId']}")).to_contain_text("Waiting for inventory")
     expect(case.locator(f".st-key-inventory_status_{orders[0]['orderId']}")).to_contain_text("Nothing reserved")
     dismiss(page, "cross")
     expect(row(page, mine)).to_contain_text("you until")
