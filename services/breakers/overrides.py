@@ -12,7 +12,7 @@ from typing import Literal, cast
 from sqlalchemy import Connection
 
 from services.clients.breaker import AsyncBreaker
-from services.clients.inventory.breakers import InventoryBreakers
+from services.clients.inventory.resilient import InventoryBreakers
 from services.domain.errors import InvalidState
 from services.domain.orders.events import timestamp
 from state import audit, breakers

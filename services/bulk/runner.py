@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from services.base.context import correlated
 from services.bulk.actions import ItemAction
 from services.clients.breaker import CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, AsyncBreaker
-from services.clients.inventory.breakers import InventoryBreakers
+from services.clients.inventory.resilient import InventoryBreakers
 from services.domain.bulk import (
     ENDED,
     IN_FLIGHT,

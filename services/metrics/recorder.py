@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from services.base.loops import Loop
 from services.clients.breaker import AsyncBreaker, BreakerSnapshot
-from services.clients.inventory.breakers import InventoryBreakers
+from services.clients.inventory.resilient import InventoryBreakers
 from services.domain.orders.events import timestamp
 from services.metrics.gauges import GaugeValues, read_gauges, stored_queues
 from services.metrics.registry import Metrics

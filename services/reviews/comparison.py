@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.clients.inventory.lookup import InventoryLookup
+from services.clients.inventory.http import InventoryLookup
 from services.domain.bulk import Gate
 from services.domain.conservation import StockState
 from services.domain.errors import NotFound, ValidationFailed

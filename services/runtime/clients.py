@@ -12,14 +12,11 @@ from services.base.file_descriptors import Budget
 from services.base.identity import utc_now
 from services.base.settings import PAYMENT_TIMEOUT_SECONDS
 from services.clients.http.transport import AiohttpTransport, client_session
-from services.clients.inventory.breakers import InventoryBreakers, inventory_breakers
-from services.clients.inventory.http import HTTPInventoryGateway
-from services.clients.inventory.lookup import HTTPInventoryLookup, InventoryLookup
+from services.clients.inventory.http import HTTPInventoryGateway, HTTPInventoryLookup, InventoryLookup
 from services.clients.inventory.pacing import Pacer
 from services.clients.inventory.port import InventoryGateway
-from services.clients.inventory.resilient import ResilientInventory
-from services.clients.payments.http import HTTPPaymentGateway, NullPaymentGateway
-from services.clients.payments.port import PaymentGateway
+from services.clients.inventory.resilient import InventoryBreakers, ResilientInventory, inventory_breakers
+from services.clients.payments.http import HTTPPaymentGateway, NullPaymentGateway, PaymentGateway
 from services.domain.calls import SHORT_CIRCUITED, Attempt
 from services.metrics.registry import Metrics
 from services.runtime.parts import Parts, Seam

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from services.base.addresses import requests_session
 from services.base.identity import VERSION, new_id, replica_name, utc_now
 from services.base.settings import Settings
-from services.clients.inventory.breakers import NAMES
+from services.clients.inventory.resilient import NAMES
 from services.metrics.catalogue import ORDERS
 from services.metrics.registry import Metrics
 from services.tracing.port import Tracer

@@ -11,10 +11,9 @@ import orjson
 import pytest
 
 from services.base.settings import Settings
-from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.port import InventoryGateway
-from services.clients.inventory.resilient import ResilientInventory
+from services.clients.inventory.resilient import ResilientInventory, inventory_breakers
 from services.domain.calls import INVENTORY_CALLS, REJECTED, SUCCESS, Attempt
 from services.domain.errors import InsufficientInventory, ReservationFailed
 from services.domain.orders.model import Line

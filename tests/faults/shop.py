@@ -9,10 +9,9 @@ import httpx
 
 from services.base.settings import Settings
 from services.clients.http.transport import AiohttpTransport
-from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.port import InventoryGateway
-from services.clients.inventory.resilient import ResilientInventory
+from services.clients.inventory.resilient import ResilientInventory, inventory_breakers
 from services.domain.calls import RetryPolicy
 from services.domain.orders.model import Line
 from services.sandbox.inventory_service.catalogue import CATALOGUE

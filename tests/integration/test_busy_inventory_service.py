@@ -14,10 +14,9 @@ import pytest
 from services.base.settings import Settings
 from services.clients.breaker import CLOSED, OPEN, AsyncBreaker
 from services.clients.http.transport import AiohttpTransport, client_session
-from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.pacing import FORGET_SECONDS, Pacer
-from services.clients.inventory.resilient import ResilientInventory
+from services.clients.inventory.resilient import ResilientInventory, inventory_breakers
 from services.clients.rolling_window import BreakerOptions
 from services.domain.calls import Attempt
 from services.domain.errors import ApiError, InventoryThrottled, InventoryUnavailable

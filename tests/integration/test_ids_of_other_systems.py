@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from services.clients.http.transport import AiohttpTransport, client_session
-from services.clients.inventory.http import HTTPInventoryGateway
-from services.clients.inventory.lookup import HTTPInventoryLookup
-from services.clients.payments.http import HTTPPaymentGateway
-from services.clients.payments.port import PaymentState
+from services.clients.inventory.http import HTTPInventoryGateway, HTTPInventoryLookup
+from services.clients.payments.http import HTTPPaymentGateway, PaymentState
 from services.domain.calls import Attempt
 from services.domain.conservation import StockState
 from services.domain.orders.model import Line

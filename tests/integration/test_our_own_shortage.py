@@ -19,7 +19,7 @@ import aiohttp
 import httpx
 import pytest
 
-from services.clients.http.shortage import BEAT_SECONDS, PauseWatch, is_our_shortage
+from services.clients.http.exchange import BEAT_SECONDS, PauseWatch, is_our_shortage
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 from services.domain.errors import ApiError
 from tests.support.attempts import noted
 from services.domain.orders.model import Line
-from services.clients.inventory.breakers import inventory_breakers
+from services.clients.inventory.resilient import inventory_breakers
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.resilient import ResilientInventory
 from services.clients.http.transport import AiohttpTransport, client_session

@@ -18,8 +18,7 @@ from services.alerting.webhook import WebhookDelivery
 from services.base import logs
 from services.base.addresses import requests_session
 from services.clients.http.transport import AiohttpTransport, client_session
-from services.clients.inventory.http import HTTPInventoryGateway
-from services.clients.inventory.lookup import HTTPInventoryLookup
+from services.clients.inventory.http import HTTPInventoryGateway, HTTPInventoryLookup
 from services.clients.payments.http import HTTPPaymentGateway
 from services.console.metric_span import SourceFailed
 from services.console.prometheus_history import PromSource

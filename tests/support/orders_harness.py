@@ -20,10 +20,9 @@ from services.breakers.overrides import BreakerOverrides
 from services.bulk.actions import item_actions
 from services.bulk.control import BulkControl
 from services.bulk.runner import BulkRunner, breaker_gate, paced_gate
-from services.clients.inventory.breakers import InventoryBreakers, inventory_breakers
 from services.clients.inventory.pacing import Pacer
 from services.clients.inventory.port import InventoryGateway
-from services.clients.inventory.resilient import ResilientInventory
+from services.clients.inventory.resilient import InventoryBreakers, ResilientInventory, inventory_breakers
 from services.commands.handlers import HANDLERS, Handler
 from services.commands.queue import CommandExecutor
 from services.conservation.audit import ConservationAudit

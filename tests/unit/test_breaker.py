@@ -9,7 +9,7 @@ import pytest
 
 from services.base.settings import Settings
 from services.clients.breaker import CLOSED, FORCED_CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, AsyncBreaker
-from services.clients.inventory.breakers import inventory_breakers
+from services.clients.inventory.resilient import inventory_breakers
 from services.clients.rolling_window import BreakerOptions
 from services.domain.errors import CircuitOpen, InsufficientInventory, InventoryUnavailable, NotFound, ReleaseFailed
 

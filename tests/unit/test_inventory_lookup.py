@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from services.clients.inventory.lookup import MAX_WORD, PAUSE_SECONDS, HTTPInventoryLookup
+from services.clients.inventory.http import MAX_WORD, PAUSE_SECONDS, HTTPInventoryLookup
 from services.domain.conservation import StockState
 from services.domain.reconciliation import CANNOT_ANSWER, LookupResult
 

@@ -9,9 +9,8 @@ import pytest
 
 from services.base.settings import Settings
 from services.clients.breaker import FORCED_OPEN, OPEN
-from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.port import Availability, Reservation
-from services.clients.inventory.resilient import ResilientInventory
+from services.clients.inventory.resilient import ResilientInventory, inventory_breakers
 from services.domain.calls import INVENTORY_CALLS, Attempt, Attempted, RetryPolicy, carry
 from services.domain.errors import (
     CircuitOpen,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from services.base.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
-from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.pacing import FORGET_SECONDS, Pace, Pacer
+from services.clients.inventory.resilient import inventory_breakers
 from services.domain.calls import InventoryCall
 from services.domain.errors import InventoryThrottled
 from services.metrics.recorder import Recorder

@@ -1,4 +1,4 @@
-"""Adds breakers, immediate retries and attempt reports to any InventoryGateway.
+"""The breakers, immediate retries and attempt reports in front of any InventoryGateway.
 
 Every attempt passes through the breaker. The gateway applies the timeout of an attempt, because the breaker would count
 a timeout from outside as a cancelled call.
@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
+from services.base.settings import Settings
 from services.clients.breaker import FORCED_OPEN, OPEN, AsyncBreaker
 from services.clients.http.exchange import Clock, Stopwatch
-from services.clients.inventory.breakers import InventoryBreakers
 from services.clients.inventory.pacing import Pacer
 from services.clients.inventory.port import Availability, InventoryGateway, Reservation
+from services.clients.rolling_window import BreakerOptions
 from services.domain.calls import (
     SHORT_CIRCUITED,
     THROTTLED,
@@ -39,6 +41,7 @@ from services.domain.errors import (
     DependencyError,
     InventoryRefusesUs,
     InventoryThrottled,
+    NotFound,
     ReleaseFailed,
 )
 from services.domain.orders.model import Line
@@ -54,6 +57,49 @@ PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS = 5.0, 1.0
 
 CHECK_PATIENCE = 0.5
 """Share of the deadline for which a check may wait; the reservation needs the rest."""
+
+
+NAMES = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryBreakers:
+    """One breaker per inventory call, so that slow reservations do not stop availability checks."""
+
+    checker: AsyncBreaker
+    reserver: AsyncBreaker
+    releaser: AsyncBreaker
+
+    def __iter__(self) -> Iterator[AsyncBreaker]:
+        return iter((self.checker, self.reserver, self.releaser))
+
+    def named(self, name: str) -> AsyncBreaker:
+        """Return the breaker of this name. Raises NotFound."""
+        for breaker in self:
+            if breaker.name == name:
+                return breaker
+        raise NotFound("breaker", name)
+
+
+def inventory_breakers(
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime],
+    monotonic_ns: Callable[[], int] = time.monotonic_ns,
+) -> InventoryBreakers:
+    """Return the three breakers of requirements 7.1, with the configured options."""
+    options = BreakerOptions(
+        threshold_percentage=settings.breaker_error_threshold_percentage,
+        window_ms=settings.breaker_rolling_count_timeout,
+        buckets=settings.breaker_rolling_count_buckets,
+        reset_timeout_ms=settings.breaker_reset_timeout,
+        volume_threshold=settings.breaker_volume_threshold,
+        trial_timeout_ms=max(settings.breaker_reset_timeout, 2 * settings.inventory_service_timeout),
+    )
+    checker, reserver, releaser = (
+        AsyncBreaker(name, options, clock=clock, monotonic_ns=monotonic_ns) for name in NAMES
+    )
+    return InventoryBreakers(checker, reserver, releaser)
 
 
 def _unobserved(_: Attempt) -> None:

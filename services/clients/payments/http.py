@@ -1,15 +1,18 @@
-"""Adapter of the payment gateway over HTTP, and a null gateway for installations without a payment gateway."""
+"""The port to the payment gateway, its adapter over HTTP, and a null gateway for installations without one.
+
+Every call has the order id as its key.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Container
+from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from services.clients.http.exchange import Clock, Exchange, Failed, NoReply, Reply, Stopwatch, Transport, path_segment
 from services.clients.inventory.models import UnbelievableReply, has_error_code, parsed
-from services.clients.payments.port import PaymentState
 from services.domain.calls import (
     INVALID,
     REFUSED_US,
@@ -25,6 +28,44 @@ from services.domain.errors import PaymentOutcomeUnknown
 from services.domain.external import is_same_id
 from services.domain.orders.model import Line
 from services.tracing.port import Tracer
+
+
+class PaymentState(StrEnum):
+    """The state of one order's payment at the gateway."""
+
+    CAPTURED = "CAPTURED"
+    DECLINED = "DECLINED"
+    REFUNDED = "REFUNDED"
+    VOIDED = "VOIDED"
+    """Nothing was captured, and the gateway refuses later captures under this key."""
+    ABSENT = "ABSENT"
+    """No payment exists under this key."""
+
+
+class PaymentGateway(Protocol):
+    """Port: capture, find, refund and void. Every method returns a state with one Attempt per try.
+
+    An unknown outcome raises PaymentOutcomeUnknown, which carries the attempts; its may_have_run is False when nothing
+    can have been sent.
+    """
+
+    async def capture(
+        self, order_id: str, user_id: str, lines: tuple[Line, ...], metadata: dict[str, Any]
+    ) -> Attempted[PaymentState]:
+        """Charge the customer once per order_id; returns CAPTURED, DECLINED or, after a refund, REFUNDED."""
+
+    async def find(self, order_id: str) -> Attempted[PaymentState]:
+        """Return the state of the payment of this order."""
+
+    async def refund(self, order_id: str) -> Attempted[PaymentState]:
+        """Refund once; returns REFUNDED, or ABSENT or DECLINED when there is nothing to refund."""
+
+    async def void(self, order_id: str) -> Attempted[PaymentState]:
+        """Make the gateway refuse later captures; returns VOIDED, or the state of a payment captured before.
+
+        ABSENT means that the gateway has no void operation, so a running capture may still arrive.
+        """
+
 
 CAPTURE = "capture"
 FIND_PAYMENT = "find_payment"

@@ -11,7 +11,7 @@ import pytest
 
 from services.base.settings import Settings
 from services.breakers.overrides import BreakerOverrides
-from services.clients.inventory.breakers import inventory_breakers
+from services.clients.inventory.resilient import inventory_breakers
 from services.commands.handlers import HANDLERS
 from services.domain.commands import COMMANDS, CommandState, Outcome, read_arguments
 from services.domain.errors import InvalidState, NotFound, ValidationFailed

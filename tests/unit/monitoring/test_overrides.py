@@ -10,7 +10,7 @@ import pytest
 
 from services.base.settings import Settings
 from services.breakers.overrides import BreakerOverrides
-from services.clients.inventory.breakers import InventoryBreakers, inventory_breakers
+from services.clients.inventory.resilient import InventoryBreakers, inventory_breakers
 from services.domain.errors import NotFound
 from state import audit
 from state.engine.database import Database, opened

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.base.settings import Settings
-from services.clients.inventory.breakers import InventoryBreakers, inventory_breakers
+from services.clients.inventory.resilient import InventoryBreakers, inventory_breakers
 from services.domain.calls import INVENTORY_CALLS, OUTCOMES, Attempt
 from services.domain.orders import events
 from services.domain.orders.model import OrderStatus, ReviewReason

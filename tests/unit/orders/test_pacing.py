@@ -15,8 +15,7 @@ import pytest
 from sqlalchemy import select, update
 
 from services.base.settings import Settings
-from services.clients.inventory.breakers import inventory_breakers
-from services.clients.inventory.resilient import ResilientInventory
+from services.clients.inventory.resilient import ResilientInventory, inventory_breakers
 from services.domain.calls import InventoryCall, RetryPolicy
 from services.orders import sweeper as sweeping
 from services.orders.fulfilment import OrderFulfilment
