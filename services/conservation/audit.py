@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from services.clients.inventory.http import InventoryLookup
-from services.clients.payments.http import PaymentGateway, PaymentState
+from services.clients.payments import PaymentGateway, PaymentState
 from services.domain import conservation as rules
 from services.domain.conservation import MoneyState
 from services.domain.errors import InvalidState, NotFound, PaymentOutcomeUnknown

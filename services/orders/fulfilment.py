@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from services.clients.inventory.port import Availability, InventoryGateway, Reservation
-from services.clients.payments.http import PaymentGateway, PaymentState
+from services.clients.payments import PaymentGateway, PaymentState
 from services.domain.calls import Attempts, RetryPolicy, attempts_of, carry
 from services.domain.errors import (
     BusinessError,

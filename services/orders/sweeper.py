@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from services.clients.payments.http import PaymentGateway, PaymentState
+from services.clients.payments import PaymentGateway, PaymentState
 from services.domain.calls import Attempted, Attempts, RetryPolicy, attempts_of, carry
 from services.domain.errors import PaymentOutcomeUnknown
 from services.domain.orders import changes, ending, lifecycle

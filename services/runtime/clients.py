@@ -16,7 +16,7 @@ from services.clients.inventory.http import HTTPInventoryGateway, HTTPInventoryL
 from services.clients.inventory.pacing import Pacer
 from services.clients.inventory.port import InventoryGateway
 from services.clients.inventory.resilient import InventoryBreakers, ResilientInventory, inventory_breakers
-from services.clients.payments.http import HTTPPaymentGateway, NullPaymentGateway, PaymentGateway
+from services.clients.payments import HTTPPaymentGateway, NullPaymentGateway, PaymentGateway
 from services.domain.calls import SHORT_CIRCUITED, Attempt
 from services.metrics.registry import Metrics
 from services.runtime.parts import Parts, Seam

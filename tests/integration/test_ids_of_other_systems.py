@@ -10,7 +10,7 @@ import pytest
 
 from services.clients.http.transport import AiohttpTransport, client_session
 from services.clients.inventory.http import HTTPInventoryGateway, HTTPInventoryLookup
-from services.clients.payments.http import HTTPPaymentGateway, PaymentState
+from services.clients.payments import HTTPPaymentGateway, PaymentState
 from services.domain.calls import Attempt
 from services.domain.conservation import StockState
 from services.domain.orders.model import Line

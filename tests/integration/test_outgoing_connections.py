@@ -19,7 +19,7 @@ from services.base import logs
 from services.base.addresses import requests_session
 from services.clients.http.transport import AiohttpTransport, client_session
 from services.clients.inventory.http import HTTPInventoryGateway, HTTPInventoryLookup
-from services.clients.payments.http import HTTPPaymentGateway
+from services.clients.payments import HTTPPaymentGateway
 from services.console.metric_span import SourceFailed
 from services.console.prometheus_history import PromSource
 from services.runtime.clients import webhook_client

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from services.clients.payments.http import PaymentState
+from services.clients.payments import PaymentState
 from services.domain.calls import Attempted
 from services.domain.errors import ApiError, InsufficientInventory, PaymentDeclined, ReservationFailed
 from services.domain.orders import ending, lifecycle

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from services.clients.inventory.port import Availability, LineAvailability, Reservation
-from services.clients.payments.http import PaymentState
+from services.clients.payments import PaymentState
 from services.domain.calls import SUCCESS, TIMEOUT, Attempt, Attempted, InventoryCall, RetryPolicy, carry
 from services.domain.errors import (
     ApiError,

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from services.clients.inventory.port import Availability, LineAvailability, Reservation
-from services.clients.payments.http import PaymentState
+from services.clients.payments import PaymentState
 from services.domain.calls import (
     INVALID,
     REJECTED,

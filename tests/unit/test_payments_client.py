@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from services.clients.payments.http import HTTPPaymentGateway, NullPaymentGateway, PaymentGateway, PaymentState
+from services.clients.payments import HTTPPaymentGateway, NullPaymentGateway, PaymentGateway, PaymentState
 from services.domain.calls import Attempt
 from services.domain.errors import PaymentOutcomeUnknown
 from services.domain.orders.model import Line

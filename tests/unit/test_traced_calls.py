@@ -11,7 +11,7 @@ import pytest
 
 from services.base.context import continuing
 from services.clients.inventory.http import HTTPInventoryGateway
-from services.clients.payments.http import HTTPPaymentGateway
+from services.clients.payments import HTTPPaymentGateway
 from services.domain.calls import Attempt
 from services.domain.errors import ApiError
 from tests.support.attempts import noted

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from services.clients.payments.http import PaymentState
+from services.clients.payments import PaymentState
 from services.domain.errors import InvalidState, NotFound
 from services.domain.orders.ending import LATE_CAPTURE
 from tests.support.fakes import CAPTURE, FIND_PAYMENT, REFUND, VOID, Fault, PaymentFault

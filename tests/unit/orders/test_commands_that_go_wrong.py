@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from sqlalchemy import update
 
-from services.clients.payments.http import PaymentState
+from services.clients.payments import PaymentState
 from services.commands import queue as executor
 from services.commands.queue import ATTEMPTS, CLAIM, COMMANDS_PER_ROUND
 from services.domain.commands import Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
-from services.clients.payments.http import PaymentState
+from services.clients.payments import PaymentState
 from services.conservation.audit import ConservationAudit
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.domain.reconciliation import CANNOT_ANSWER, LookupResult
