@@ -158,12 +158,12 @@ def history(
 
 
 MAX_RUNNING_SILENCES = 100
-"""Maximum number of running_silences silences."""
+"""Maximum number of running silences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A silence with its matchers, reason, actor and end_silence."""
+    """A silence with its matchers, reason, actor and end."""
 
     silence_id: str
     matchers: list[dict[str, Any]]
@@ -173,7 +173,7 @@ class Silence:
     created_at: datetime
     ends_at: datetime
     ended_by: str | None = None
-    """The actor who ended_silences it early."""
+    """The actor who ended it early."""
 
 
 _SILENCES = Rows(silences, Silence)
@@ -198,11 +198,11 @@ def count_running_silences(connection: Connection, now: datetime) -> int:
 
 
 def ended_silences(connection: Connection, now: datetime, limit: int = 50) -> list[Silence]:
-    """The ended_silences silences, newest first."""
+    """The ended silences, newest first."""
     return _SILENCES.some(connection, silences.c.ends_at <= now, order=[silences.c.ends_at.desc()], limit=limit)
 
 
 def end_silence(connection: Connection, silence_id: str, by: str, at: datetime) -> bool:
-    """End a running_silences silence at ``at``; False when it has ended_silences already."""
+    """End a running silence at ``at``; False when it has ended already."""
     is_running = (silences.c.silence_id == silence_id, silences.c.ends_at > at)
     return rows.change(connection, silences, *is_running, ends_at=at, ended_by=by) > 0

@@ -96,7 +96,7 @@ _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The leader of the work, the end of its lease, and its last note_lease."""
+    """The leader of the work, the end of its lease, and its last note."""
 
     name: str
     holder: str
@@ -138,7 +138,7 @@ def wait_for_lease(connection: Connection, name: str) -> None:
 
 
 def note_lease(connection: Connection, name: str, noted: dict[str, Any]) -> None:
-    """Store a note_lease for readers and for the next holder."""
+    """Store a note for readers and for the next holder."""
     rows.change(connection, leases, leases.c.name == name, noted=noted)
 
 

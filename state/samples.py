@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, tuple_
+from sqlalchemy import ColumnElement, Connection, insert, select, tuple_
 
 from state.engine import rows
 from state.tables import metric_rollups, metric_samples
@@ -19,6 +19,8 @@ SPACINGS = (2, 5, 10, 15, 30)
 """Seconds between samples of one replica when there are too many; at most the finest step of the charts."""
 
 Key = tuple[datetime, str]
+Sampled = tuple[datetime, str, dict[str, Any]]
+"""``(at, replica, sample)``."""
 
 UNROLLED_KEPT_FOR = timedelta(days=1)
 """Additional time for which a sample is kept that no rollup of its minute includes."""
@@ -68,29 +70,24 @@ def _thinned(keys: list[Key], limit: int) -> list[Key]:
     return found[:limit]
 
 
-def between(
-    connection: Connection, start: datetime, end: datetime, limit: int = MAX_SAMPLES
-) -> list[tuple[datetime, str, dict[str, Any]]]:
-    """``(at, replica, sample)`` of ``[start, end)``, the oldest ``limit`` of them, oldest first."""
+def between(connection: Connection, start: datetime, end: datetime, limit: int = MAX_SAMPLES) -> list[Sampled]:
+    """Samples of ``[start, end)``, the oldest ``limit`` of them, oldest first."""
+    return _oldest(connection, limit, metric_samples.c.at >= start, metric_samples.c.at < end)
+
+
+def up_to(connection: Connection, *, start: datetime, end: datetime, limit: int) -> list[Sampled]:
+    """Samples from ``start`` to ``end``, both included, the oldest ``limit``, oldest first."""
+    return _oldest(connection, limit, metric_samples.c.at >= start, metric_samples.c.at <= end)
+
+
+def _oldest(connection: Connection, limit: int, *conditions: ColumnElement[bool]) -> list[Sampled]:
     table = metric_samples
-    statement = select(table.c.at, table.c.replica, table.c.sample).where(table.c.at >= start, table.c.at < end)
-    rows = connection.execute(statement.order_by(table.c.at, table.c.replica).limit(limit))
-    return [(at, replica, sample) for at, replica, sample in rows]
+    statement = select(table.c.at, table.c.replica, table.c.sample).where(*conditions)
+    found = connection.execute(statement.order_by(table.c.at, table.c.replica).limit(limit))
+    return [(at, replica, sample) for at, replica, sample in found]
 
 
-def up_to(
-    connection: Connection, *, start: datetime, end: datetime, limit: int
-) -> list[tuple[datetime, str, dict[str, Any]]]:
-    """``(at, replica, sample)`` from ``start`` to ``end``, both included, the oldest ``limit``, oldest first."""
-    table = metric_samples
-    statement = select(table.c.at, table.c.replica, table.c.sample).where(table.c.at >= start, table.c.at <= end)
-    rows = connection.execute(statement.order_by(table.c.at, table.c.replica).limit(limit))
-    return [(at, replica, sample) for at, replica, sample in rows]
-
-
-def last_before(
-    connection: Connection, replica: str, at: datetime, not_before: datetime
-) -> tuple[datetime, str, dict[str, Any]] | None:
+def last_before(connection: Connection, replica: str, at: datetime, not_before: datetime) -> Sampled | None:
     """The newest sample of a replica in ``[not_before, at)``."""
     table = metric_samples
     statement = (
@@ -140,7 +137,7 @@ def put_rollups(connection: Connection, step: timedelta, found: Sequence[Row]) -
 def rollups_between(
     connection: Connection, step: timedelta, start: datetime, end: datetime, limit: int = MAX_ROLLUPS
 ) -> list[Row]:
-    """Rows that begin in ``[start, end)``, oldest first; the newest_rollup ``limit`` of them."""
+    """Rows that begin in ``[start, end)``, oldest first; the newest ``limit`` of them."""
     table = metric_rollups
     statement = (
         select(table.c.at, table.c.replica, table.c.counts)
@@ -152,7 +149,7 @@ def rollups_between(
 
 
 def newest_rollup(connection: Connection, step: timedelta) -> datetime | None:
-    """The start of the newest_rollup row."""
+    """The start of the newest row."""
     table = metric_rollups
     statement = select(table.c.at).where(table.c.step_seconds == _seconds(step)).order_by(table.c.at.desc()).limit(1)
     return connection.scalar(statement)
