@@ -26,7 +26,7 @@ from services.messaging.envelope import encode
 from services.tracing.port import Tracer
 from state import incident_impacts, orders, outbox, releases, reviews
 from state.engine.database import Database
-from state.engine.failures import is_of_database
+from state.engine.transactions import is_of_database
 from state.orders import StaleOrder
 
 SYSTEM = "system"

@@ -16,8 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.base.identity import utc_now
 from state import replicas
 from state.engine.database import Database
-from state.engine.failures import NO_ANSWER, failure_of
-from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced
+from state.engine.transactions import NO_ANSWER, DatabaseClosed, DatabaseOverloaded, DatabaseReplaced, failure_of
 
 logger = logging.getLogger("holdfast.database")
 

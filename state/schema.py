@@ -21,7 +21,7 @@ def migrate(database: Database) -> None:
 
     with database.engine.begin() as connection, ExitStack() as stack:
         if connection.dialect.name == "postgresql":
-            from state.engine.watchdog import unhurried
+            from state.engine.sessions import unhurried
 
             stack.enter_context(unhurried(connection))
             connection.execute(text("SET LOCAL statement_timeout = 0"))

@@ -36,8 +36,7 @@ from services.domain.errors import ApiError
 from services.http_server.envelope import json_response
 from services.orders.placement import Overloaded
 from services.tracing.port import Tracer
-from state.engine.failures import failure_of, is_passing
-from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced
+from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced, failure_of, is_passing
 
 logger = logging.getLogger("holdfast.api")
 

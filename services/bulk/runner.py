@@ -39,7 +39,7 @@ from services.domain.orders.failed_steps import TRIES, reason_of
 from services.unit_of_work import OrdersContext, raise_first
 from state import bulk_jobs
 from state.bulk_jobs import BulkItem, BulkJob
-from state.engine.failures import is_of_database
+from state.engine.transactions import is_of_database
 
 logger = logging.getLogger("holdfast.operations")
 

@@ -24,7 +24,7 @@ from services.messaging.durable_consumer import ConsumerSettings, Durable, Excus
 from services.messaging.envelope import PoisonEvent
 from services.messaging.jetstream import STATUS, UNREADABLE, Connection, stream_incarnation
 from services.messaging.pull import PullInbox
-from state.engine.failures import is_of_database
+from state.engine.transactions import is_of_database
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from services.domain.calls import Randomness, RetryPolicy
 from services.domain.external import cut_text
 from state import outbox
 from state.engine.database import Database
-from state.engine.failures import is_of_database
+from state.engine.transactions import is_of_database
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from services.messaging.durable_consumer import redelivery_delay_seconds
 from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent, decode_message
 from state import parked_events
 from state.engine.database import Database
-from state.engine.failures import is_of_database
+from state.engine.transactions import is_of_database
 from state.parked_events import HANDLER_FAILED, MAX_PARKED, UNKNOWN_ORDER, ParkedEvent
 
 logger = logging.getLogger("holdfast.parking")

@@ -19,7 +19,7 @@ from services.messaging.jetstream import Connection, ensure_streams
 from services.messaging.outbox_relay import ProblemKind, PublishProblem
 from state import orders, outbox
 from state.engine.database import Database
-from state.engine.failures import is_of_database
+from state.engine.transactions import is_of_database
 
 log = logging.getLogger(__name__)
 

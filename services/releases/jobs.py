@@ -35,7 +35,7 @@ from services.domain.reviews import ReleaseActionKind, ResolutionOutcome
 from services.unit_of_work import SYSTEM, OrdersContext, UnitOfWork, action_entry, call_entries, raise_first
 from state import audit, incident_impacts, orders, releases
 from state.audit import AuditEntry
-from state.engine.failures import is_of_database
+from state.engine.transactions import is_of_database
 from state.releases import Release, failure_values
 
 logger = logging.getLogger("holdfast.releases")

@@ -22,7 +22,7 @@ from services.domain.calls import RetryPolicy
 from services.domain.errors import ConfigurationError
 from services.http_server.process import serving
 from state.engine.database import Database, sqlite_file
-from state.engine.failures import is_locked, is_passing
+from state.engine.transactions import is_locked, is_passing
 from state.schema import DatabaseUnsuitable, migrate
 
 logger = logging.getLogger("holdfast.worker")

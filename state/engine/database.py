@@ -26,12 +26,10 @@ from sqlalchemy.engine import URL, ExceptionContext
 
 from services.base.context import carried
 from state.engine.column_types import read_every_time, read_json_text, time_of_text
-from state.engine.failures import Kind, failure_of, is_locked
 from state.engine.postgres import ConnectionShare, PooledTransactions
-from state.engine.sessions import ISOLATION, Pooler, SessionRules, connect_arguments
 from state.engine.sqlite_files import OpenFiles
 from state.engine.sqlite_group_commit import GroupCommitWriter
-from state.engine.transactions import T, Transaction, Writer
+from state.engine.transactions import Kind, T, Transaction, Writer, failure_of, is_locked
 
 SERVER_OPTIONS = {
     "statement_timeout": 5_000,
@@ -110,7 +108,7 @@ class Database:
         readers: int = 3,
         writers: int = 8,
         connections: int = SERVER_CONNECTIONS,
-        pooler: str = Pooler.AUTO,
+        pooler: str = "auto",
         silence_seconds: float | None = SILENCE_SECONDS,
     ) -> None:
         """``silence_seconds``: how long a call waits for a PostgreSQL server that does not answer; None: no limit.
@@ -125,7 +123,7 @@ class Database:
         self._write_engine = (
             _sqlite_engine(url, writes=True)
             if self.is_sqlite
-            else _server_engine(self.url, connections, Pooler(pooler), silence_seconds)
+            else _server_engine(self.url, connections, pooler, silence_seconds)
         )
         self._read_engine = _sqlite_engine(url, writes=False) if self.is_sqlite else self._write_engine
         if not self.is_sqlite:
@@ -278,9 +276,9 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             return
 
 
-def _server_engine(url: URL, connections: int, pooler: Pooler, silence_seconds: float | None) -> Engine:
+def _server_engine(url: URL, connections: int, pooler: str, silence_seconds: float | None) -> Engine:
     # Imported here: loading the driver takes a tenth of a second, and SQLite does not need it.
-    from state.engine.watchdog import watch
+    from state.engine.sessions import ISOLATION, Pooler, SessionRules, connect_arguments, watch
 
     read_every_time()
     engine = create_engine(
@@ -294,7 +292,7 @@ def _server_engine(url: URL, connections: int, pooler: Pooler, silence_seconds: 
         pool_recycle=1800,
         connect_args={"connect_timeout": CONNECT_SECONDS, **KEEPALIVE, **connect_arguments(url)},
     )
-    rules = SessionRules(SERVER_OPTIONS, pooler)
+    rules = SessionRules(SERVER_OPTIONS, Pooler(pooler))
     rules.keep_on(engine)
     event.listen(engine, "handle_error", _drop_the_session)
     return watch(engine, silence_seconds, rules.pin)

@@ -17,7 +17,6 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from state.engine.failures import failure_of
 from state.engine.transactions import (
     MAX_WAITING_TRANSACTIONS,
     DatabaseClosed,
@@ -25,6 +24,7 @@ from state.engine.transactions import (
     T,
     Transaction,
     Writer,
+    failure_of,
 )
 
 SLOW_SECONDS = 0.5

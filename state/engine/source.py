@@ -17,8 +17,15 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from state.engine.database import JSON_CODEC, SILENCE_SECONDS, Database, sqlite_file
-from state.engine.failures import NO_ANSWER, failure_of, is_passing
-from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced, Transaction
+from state.engine.transactions import (
+    NO_ANSWER,
+    DatabaseClosed,
+    DatabaseOverloaded,
+    DatabaseReplaced,
+    Transaction,
+    failure_of,
+    is_passing,
+)
 
 T = TypeVar("T")
 
@@ -148,7 +155,7 @@ def _sqlite(url: str) -> Engine:
 
 
 def _server(url: str) -> Engine:
-    from state.engine.watchdog import watch
+    from state.engine.sessions import watch
 
     engine = create_engine(url, isolation_level="REPEATABLE READ", connect_args={"connect_timeout": 3}, **JSON_CODEC)
     return watch(engine, SILENCE_SECONDS).execution_options(postgresql_readonly=True)

@@ -13,15 +13,17 @@ from typing import Any, Generic
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from state.engine.failures import Kind, failure_of, is_locked
 from state.engine.sqlite_files import OpenFiles
 from state.engine.transactions import (
     MAX_WAITING_TRANSACTIONS,
     DatabaseClosed,
     DatabaseOverloaded,
+    Kind,
     T,
     Transaction,
     Writer,
+    failure_of,
+    is_locked,
 )
 
 GROUP_LIMIT = 128

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from services.base.identity import new_id
 from services.worker import STOP_SECONDS
 from state.engine.database import CONNECT_SECONDS, SERVER_OPTIONS, SILENCE_SECONDS, Database
-from state.engine.watchdog import PING_SECONDS, LinkSilent
+from state.engine.sessions import PING_SECONDS, LinkSilent
 from state.schema import MIGRATION_LOCK, migrate
 from tests.faults.processes import wait_until, worker
 from tests.faults.proxy import TcpProxy

@@ -14,8 +14,7 @@ from sqlalchemy.exc import OperationalError
 from services.base.identity import new_id
 from state.engine import database as database_module
 from state.engine.database import Database, opened
-from state.engine.failures import Kind, failure_of
-from state.engine.transactions import DatabaseReplaced
+from state.engine.transactions import DatabaseReplaced, Kind, failure_of
 from state.schema import migrate
 from tests.faults.processes import wait_until, worker
 from tests.faults.shop import place

@@ -10,8 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from services.domain.orders.events import CONFIRMED
 from services.messaging.parked_events import ATTEMPTS
-from state.engine.failures import is_of_database
-from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced
+from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced, is_of_database
 from tests.support.consumers import Desk, ParkingWorld, consuming, delivery, fail
 from tests.support.nats_server import eventually
 

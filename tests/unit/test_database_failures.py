@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from state.engine.failures import Kind, failure_of, is_locked, is_passing
+from state.engine.transactions import Kind, failure_of, is_locked, is_passing
 
 CODES = [
     ("40001", Kind.BUSY),

@@ -27,7 +27,7 @@ from services.sandbox.drills.state_machine import LEASE_MS, Action, Observation,
 from state import audit, dead_letters, orders, outbox, releases, replicas, reviews, sandbox
 from state.audit import AuditEntry
 from state.engine.database import Database
-from state.engine.failures import is_of_database
+from state.engine.transactions import is_of_database
 from state.sandbox import Drill, OrdersOfDrill
 
 logger = logging.getLogger("holdfast.drills")
