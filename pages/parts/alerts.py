@@ -10,7 +10,7 @@ import streamlit as st
 from pages.parts import access, actions, frame, labels, overlay
 from pages.parts.dialogs import Form
 from pages.parts.widgets import clock, empty, paging
-from services.alerting.labels import Matcher
+from services.alerting.state_machine import Matcher
 from services.console.alerts import (
     HISTORY_PAGE,
     AlertRow,

@@ -12,8 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.alerting.labels import Matcher, fit, matchers_of
-from services.alerting.state_machine import event_of
+from services.alerting.state_machine import Matcher, event_of, fit, matchers_of
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.domain.external import day_and_month
 from services.domain.orders.events import timestamp

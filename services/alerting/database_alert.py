@@ -7,7 +7,6 @@ start and end, so that the console shows it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -17,19 +16,17 @@ import httpx
 from sqlalchemy import Connection
 
 from services.alerting import webhook
-from services.alerting.labels import fingerprint
-from services.alerting.state_machine import ended, event_of
+from services.alerting.state_machine import ended, event_of, firing_alert
 from services.alerting.threshold_rule import Rule
 from services.metrics.expressions import MaxGauge
 from state import alerts
-from state.alerts import FIRING, RESOLVED, WORKER, Alert
+from state.alerts import FIRING, RESOLVED, Alert
 from state.database_watch import OUTAGE_SECONDS
 from state.engine.database import Database
 
 logger = logging.getLogger("holdfast.alerts")
 
 DATABASE_NOT_WRITABLE = "DatabaseNotWritable"
-TIMEOUT_SECONDS = 5.0
 
 STEPS = (
     "Orders are refused with 503 until the database can be written, and may be repeated; nothing else is stored.",
@@ -48,8 +45,6 @@ RULE = Rule(
     runbook=STEPS,
     page="overview",
     value=MaxGauge("database_not_writable"),
-    comparison=">",
-    threshold=0,
     unit="state",
     for_duration=timedelta(seconds=OUTAGE_SECONDS),
 )
@@ -126,32 +121,13 @@ class DatabaseOutage:
     def _firing(self, sentence: str) -> Alert:
         labels = {"alertname": DATABASE_NOT_WRITABLE, "severity": "critical", "replica": self._replica}
         at = self._clock()
-        return Alert(
-            alert_id=fingerprint(labels),
-            source=WORKER,
-            name=DATABASE_NOT_WRITABLE,
-            labels=labels,
-            annotations={"summary": f"Nothing can be stored. {sentence}", "runbook": RUNBOOK},
-            generator_url=self._link,
-            state=FIRING,
-            value=1.0,
-            active_at=at,
-            fired_at=at,
-            resolved_at=None,
-            seen_at=at,
-            is_notified=True,
-        )
+        annotations = {"summary": f"Nothing can be stored. {sentence}", "runbook": RUNBOOK}
+        return firing_alert(labels, annotations, self._link, at, since=at)
 
     async def _post(self, alert: Alert, status: str) -> bool:
         if self._url is None:
             return True
-        message = webhook.notification(alert, status, self._link)
-        try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                answer = await self._client.post(self._url, json=message)
-        except (TimeoutError, httpx.HTTPError) as error:
-            logger.warning("outage_not_sent", extra={"status": status, "error": type(error).__name__})
-            return False
-        if not answer.is_success:
-            logger.warning("outage_not_sent", extra={"status": status, "answered": answer.status_code})
-        return answer.is_success
+        error = await webhook.post(self._client, self._url, webhook.notification(alert, status, self._link))
+        if error is not None:
+            logger.warning("outage_not_sent", extra={"status": status, "error": error})
+        return error is None

@@ -17,7 +17,6 @@ from typing import Any, Self
 from sqlalchemy import Connection
 
 from services.alerting import webhook
-from services.alerting.labels import matchers_of
 from services.alerting.state_machine import (
     MAX_ERROR,
     AlertChanges,
@@ -25,6 +24,7 @@ from services.alerting.state_machine import (
     due_notification,
     evaluate_rules,
     expired,
+    matchers_of,
 )
 from services.alerting.threshold_rule import Rule
 from services.base.settings import Settings
@@ -39,7 +39,6 @@ from state.engine.transactions import apart
 LEASE_ROUNDS = 3
 """Number of missed rounds after which the lease expires."""
 SHORTEST_LEASE = timedelta(seconds=5)
-
 
 LATE_COMMIT = timedelta(seconds=30)
 """Longest delay between the time of a sample and the commit that makes it visible."""
@@ -213,7 +212,8 @@ class AlertEvaluator:
         status = due_notification(alert, running)
         if status is not None:
             payload = webhook.notification(alert, status, self._policy.external_url)
-            _queue(connection, alert.alert_id, alert.name, status, payload, now)
+            about = {"alert_id": alert.alert_id, "name": alert.name, "status": status}
+            notifications.add(connection, **about, payload=payload, at=now)
             alerts.put(connection, replace(alert, is_notified=status == FIRING))
 
     def _watchdog(self, connection: Connection, now: datetime) -> None:
@@ -224,7 +224,8 @@ class AlertEvaluator:
         ):
             held = replicas.get_lease(connection, LEASE)
             payload = webhook.watchdog(now, held.acquired_at if held else now, self._policy.external_url)
-            _queue(connection, webhook.WATCHDOG, webhook.WATCHDOG, FIRING, payload, now)
+            about = {"alert_id": webhook.WATCHDOG, "name": webhook.WATCHDOG, "status": FIRING}
+            notifications.add(connection, **about, payload=payload, at=now)
 
 
 def silence_matchers(connection: Connection, now: datetime) -> SilenceMatchers:
@@ -236,19 +237,19 @@ def apply(connection: Connection, change: AlertChanges) -> list[Failure]:
     """Store the changes of each alert separately, and return the failures."""
     failures = []
     for part in change.parts():
-        error = apart(connection, partial(_apply, connection, part))
+        error = apart(connection, partial(store_changes, connection, part))
         if error is not None:
             name = next((alert.name for alert in part.put), "")
             failures.append(Failure("store", name, repr(error)[:MAX_ERROR]))
     return failures
 
 
-def _apply(connection: Connection, change: AlertChanges) -> None:
-    for alert in change.put:
+def store_changes(connection: Connection, changes: AlertChanges) -> None:
+    for alert in changes.put:
         alerts.put(connection, alert)
-    for alert_id in change.remove:
+    for alert_id in changes.remove:
         alerts.remove(connection, alert_id)
-    alerts.add_events(connection, change.events)
+    alerts.add_events(connection, changes.events)
 
 
 def _present_value(rule: Rule, data: MetricWindow) -> float | None:
@@ -256,12 +257,6 @@ def _present_value(rule: Rule, data: MetricWindow) -> float | None:
         return rule.worst_value(data)
     except Exception:  # noqa: BLE001 - a boundary: evaluate_rules() reports the error
         return None
-
-
-def _queue(
-    connection: Connection, alert_id: str, name: str, status: str, payload: dict[str, Any], now: datetime
-) -> None:
-    notifications.add(connection, alert_id=alert_id, name=name, status=status, payload=payload, at=now)
 
 
 def present_gauges(connection: Connection, now: datetime) -> GaugeValues:

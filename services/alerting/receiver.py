@@ -14,10 +14,9 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from services.alerting.labels import fingerprint
-from services.alerting.state_machine import AlertChanges, ended, event_of
+from services.alerting.evaluator import store_changes
+from services.alerting.state_machine import MAX_ERROR, AlertChanges, ended, event_of, fingerprint
 from services.domain.errors import ApiError
-from services.domain.external import NotAllowed, cut_text, utc_time
 from state import alerts, replicas
 from state.alerts import FIRING, LEASE, MAX_RECEIVED, MAX_RECEIVED_IN_ALL, PROMETHEUS, RESOLVED, Alert
 from state.engine.database import Database
@@ -37,9 +36,6 @@ LONGEST_END = timedelta(days=366)
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 """Earliest accepted start. Go writes the year 1 for a missing time."""
 
-MAX_LABELS, MAX_LABEL, MAX_ANNOTATION, MAX_ADDRESS = 50, 1000, 10_000, 4000
-"""Limits of one alert: number of labels or annotations, then characters of a label, an annotation and an address."""
-
 
 class AlertsFull(ApiError):
     """The limit of stored alerts is reached. The alerts up to the limit were stored."""
@@ -50,7 +46,7 @@ class AlertsFull(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One alert as it was posted."""
+    """One alert as it was posted. The API limits its size."""
 
     labels: dict[str, str]
     annotations: dict[str, str]
@@ -89,14 +85,25 @@ class AlertReceiver:
             replicas.wait_for_lease(connection, LEASE)
             standing = alerts.count_standing(connection, PROMETHEUS)
             room = min(MAX_RECEIVED - standing.get(sender, 0), MAX_RECEIVED_IN_ALL - sum(standing.values()))
-            place = _Capacity(room, sender)
-            errors = [apart(connection, partial(place.store, connection, received, at)) for received in posted]
-            return place.refused, [error for error in errors if error is not None]
+            refused = 0
+
+            def store(received: Received) -> None:
+                nonlocal room, refused
+                changes = received_changes(received, alerts.get(connection, alert_id_of(received)), at, sender)
+                is_new = any(event.kind == FIRING.upper() for event in changes.events)
+                if is_new and room <= 0:
+                    refused += 1
+                else:
+                    store_changes(connection, changes)
+                    room -= is_new
+
+            errors = [apart(connection, partial(store, received)) for received in posted]
+            return refused, [error for error in errors if error is not None]
 
         refused, failed = await self._database.write(transaction)
         for error in failed:
             self._on_failure("received")
-            logger.error("posted_alert_not_stored", extra={"error": repr(error)[:MAX_LABEL]})
+            logger.error("posted_alert_not_stored", extra={"error": repr(error)[:MAX_ERROR]})
         if refused:
             raise AlertsFull(
                 f"{refused} of {len(posted)} alerts were not stored: {MAX_RECEIVED} of one sender may fire at a time.",
@@ -105,42 +112,6 @@ class AlertReceiver:
         if failed:
             raise AlertNotStored(f"{len(failed)} of {len(posted)} alerts could not be stored.", {"failed": len(failed)})
         return len(posted)
-
-
-class _Capacity:
-    """Stores alerts of one sender up to a limit, and counts the refused alerts."""
-
-    def __init__(self, left: int, sender: str) -> None:
-        self._left = left
-        self._sender = sender
-        self.refused = 0
-
-    def store(self, connection: Connection, posted: Received, at: datetime) -> None:
-        received = bounded(posted)
-        change = received_changes(received, alerts.get(connection, alert_id_of(received)), at, self._sender)
-        is_new = any(event.kind == FIRING.upper() for event in change.events)
-        if is_new and self._left <= 0:
-            self.refused += 1
-            return
-        for alert in change.put:
-            alerts.put(connection, alert)
-        alerts.add_events(connection, change.events)
-        self._left -= is_new
-
-
-def bounded(posted: Received) -> Received:
-    """A posted alert with labels, annotations and address cut to the stored limits."""
-    return replace(
-        posted,
-        labels=_texts(posted.labels, MAX_LABEL),
-        annotations=_texts(posted.annotations, MAX_ANNOTATION),
-        generator_url=cut_text(posted.generator_url, MAX_ADDRESS),
-    )
-
-
-def _texts(given: dict[str, str], longest: int) -> dict[str, str]:
-    kept = sorted(given.items())[:MAX_LABELS]
-    return {cut_text(name, MAX_NAME): cut_text(str(text), longest) for name, text in kept}
 
 
 def alert_id_of(received: Received) -> str:
@@ -181,12 +152,7 @@ def received_changes(received: Received, before: Alert | None, at: datetime, sen
 
 
 def _time(given: datetime | None) -> datetime | None:
-    """The time in UTC; None for a missing time or a time outside the supported range."""
-    try:
-        at = utc_time(given)
-    except NotAllowed:
-        return None
-    return at if at > _EARLIEST else None
+    return given if given is not None and given > _EARLIEST else None
 
 
 def _value(written: str | None) -> float | None:

@@ -83,7 +83,6 @@ def _orders_refused(_settings: Settings, window: timedelta) -> Rule:
         value=RunOrShare(MaxGauge("orders_refused_in_a_row"), REFUSED_IN_A_ROW, _REFUSED, _DECIDED, REFUSED_SHARE),
         comparison=">=",
         threshold=REFUSED_IN_A_ROW,
-        unit="count",
         keep_firing_for=min(LONGEST_KEEP, window / 5),
         filters={"status": "REJECTED"},
     )
@@ -137,8 +136,6 @@ def _breaker_open(_settings: Settings, window: timedelta) -> Rule:
         ),
         page="breakers",
         value=MaxGauge(BREAKER_STATE, ("breaker",), {"state": ("open", "forced_open")}),
-        comparison=">",
-        threshold=0,
         unit="state",
         # During an outage the breaker turns half-open for each trial call; the alert must not resolve each time.
         keep_firing_for=min(LONGEST_KEEP, window / 5),
@@ -184,9 +181,7 @@ def _reservation_queue_deep(settings: Settings, window: timedelta) -> Rule:
         ),
         page="orders",
         value=MaxGauge("reservation_queue_depth"),
-        comparison=">",
         threshold=settings.alert_queue_depth,
-        unit="count",
         for_duration=window / 5,
         filters={"status": "PENDING_INVENTORY"},
     )
@@ -206,7 +201,6 @@ def _releases_failing(settings: Settings, _window: timedelta) -> Rule:
         value=Increase(RELEASES.name, {"outcome": ("retried", "failed")}),
         comparison=">=",
         threshold=settings.alert_release_failures,
-        unit="count",
         filters={"job": "FAILED"},
     )
 
@@ -223,7 +217,6 @@ def _availability_slow(settings: Settings, window: timedelta) -> Rule:
         ),
         page="breakers",
         value=Quantile(0.95, DURATION, _CHECK),
-        comparison=">",
         threshold=settings.alert_availability_latency / 1000,
         unit="seconds",
         for_duration=window / 5,
@@ -246,7 +239,6 @@ def _outbox_stalled(settings: Settings, _window: timedelta) -> Rule:
         ),
         page="events",
         value=MaxGauge("outbox_oldest_age_seconds"),
-        comparison=">",
         threshold=settings.alert_outbox_age / 1000,
         unit="seconds",
     )
@@ -264,9 +256,6 @@ def _dead_letters_present(_settings: Settings, _window: timedelta) -> Rule:
         ),
         page="events",
         value=MaxGauge("dead_letters"),
-        comparison=">",
-        threshold=0,
-        unit="count",
     )
 
 
@@ -300,9 +289,6 @@ def _orders_needing_attention(_settings: Settings, _window: timedelta) -> Rule:
                 MaxGauge("outbox_undeliverable"),
             )
         ),
-        comparison=">",
-        threshold=0,
-        unit="count",
     )
 
 
@@ -321,7 +307,6 @@ def _reviews_aging(settings: Settings, _window: timedelta) -> Rule:
         ),
         page="reviews",
         value=MaxGauge("manual_reviews_oldest_age_seconds"),
-        comparison=">",
         threshold=settings.alert_review_age / 1000,
         unit="seconds",
     )

@@ -1,7 +1,8 @@
-"""The states of an alert: pending, firing, resolved. An alert fires once its condition was true for ``for_duration``.
+"""The states of an alert (pending, firing, resolved), its labels, and the silences that match it.
 
-Pure. The transitions are those of Prometheus with ``for`` and ``keep_firing_for``. Unlike Prometheus, the service
-stores the state in a database, so the state survives a restart.
+Pure. An alert fires once its condition was true for ``for_duration``. The transitions are those of Prometheus with
+``for`` and ``keep_firing_for``. Unlike Prometheus, the service stores the state in a database, so the state survives a
+restart.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from services.alerting.labels import Matcher, fingerprint, fit
 from services.alerting.threshold_rule import Rule
 from services.metrics.expressions import Labels, MetricData
 from state.alerts import FIRING, PENDING, RESOLVED, WORKER, Alert, AlertEvent
@@ -149,6 +150,27 @@ def expired(received: Iterable[Alert], at: datetime) -> AlertChanges:
     return AlertChanges(put, (), tuple(_events({alert.alert_id: alert for alert in over}, put, at)))
 
 
+def firing_alert(
+    labels: dict[str, str], annotations: dict[str, str], link: str, at: datetime, since: datetime
+) -> Alert:
+    """Return a firing alert of this service that no rule evaluates."""
+    return Alert(
+        alert_id=fingerprint(labels),
+        source=WORKER,
+        name=labels["alertname"],
+        labels=labels,
+        annotations=annotations,
+        generator_url=link,
+        state=FIRING,
+        value=1.0,
+        active_at=since,
+        fired_at=since,
+        resolved_at=None,
+        seen_at=at,
+        is_notified=True,
+    )
+
+
 def annotations_of(rule: Rule, labels: Mapping[str, str], value: float | None) -> dict[str, str]:
     """Return the annotations of an alert, which its notifications contain."""
     summary_for = {
@@ -174,6 +196,58 @@ def _events(stored: Mapping[str, Alert], changed: Iterable[Alert], at: datetime)
             yield event_of(alert, "FIRING", at)
         elif alert.state == RESOLVED and was_firing:
             yield event_of(alert, "RESOLVED", at)
+
+
+_FNV_OFFSET, _FNV_PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
+_SEPARATOR = b"\xff"
+
+
+def fingerprint(labels: Mapping[str, str]) -> str:
+    """Sixteen hexadecimal digits: FNV-1a over the sorted label names and values."""
+    digest = _FNV_OFFSET
+    for name in sorted(labels):
+        for byte in name.encode() + _SEPARATOR + str(labels[name]).encode() + _SEPARATOR:
+            digest = ((digest ^ byte) * _FNV_PRIME) & _MASK
+    return f"{digest:016x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """A condition on one label. An absent label counts as empty."""
+
+    name: str
+    value: str
+    is_equal: bool = True
+
+    @classmethod
+    def all_of(cls, labels: Mapping[str, str]) -> tuple[Matcher, ...]:
+        """Matchers that match the alerts with all of these labels."""
+        return tuple(cls(name, value) for name, value in sorted(labels.items()))
+
+    def fits(self, labels: Mapping[str, str]) -> bool:
+        return (labels.get(self.name, "") == self.value) is self.is_equal
+
+    def wire(self) -> dict[str, Any]:
+        """The JSON form of Alertmanager."""
+        return {"name": self.name, "value": self.value, "isRegex": False, "isEqual": self.is_equal}
+
+    def __str__(self) -> str:
+        return f'{self.name}{"=" if self.is_equal else "!="}"{self.value}"'
+
+
+def matchers_of(wire: Iterable[Mapping[str, Any]]) -> tuple[Matcher, ...]:
+    """Matchers from the JSON form of Alertmanager; a matcher without name or value matches no alert."""
+    return tuple(_matcher(one) for one in wire)
+
+
+def _matcher(wire: Mapping[str, Any]) -> Matcher:
+    if wire.get("name") is None or wire.get("value") is None:
+        return Matcher("unreadable", "an unreadable matcher")
+    return Matcher(str(wire["name"]), str(wire["value"]), bool(wire.get("isEqual", True)))
+
+
+def fit(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
+    return all(matcher.fits(labels) for matcher in matchers)
 
 
 SilenceMatchers = Mapping[str, tuple[Matcher, ...]]

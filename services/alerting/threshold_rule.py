@@ -40,9 +40,9 @@ class Rule:
     page: str
     """The page of the console that explains the alert."""
     value: Expression
-    comparison: Comparison
-    threshold: float
-    unit: Literal["seconds", "share", "count", "state"]
+    comparison: Comparison = ">"
+    threshold: float = 0
+    unit: Literal["seconds", "share", "count", "state"] = "count"
     for_duration: timedelta = timedelta(0)
     """Time for which the condition must be true before the alert fires: ``for`` in Prometheus."""
     keep_firing_for: timedelta = timedelta(0)

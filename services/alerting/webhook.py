@@ -16,9 +16,8 @@ from functools import partial
 from typing import Any
 
 import httpx
-from sqlalchemy import Connection
 
-from services.alerting.labels import fingerprint
+from services.alerting.state_machine import fingerprint, firing_alert
 from services.domain.calls import Randomness, RetryPolicy
 from services.domain.external import cut_text
 from services.domain.orders.events import timestamp
@@ -52,36 +51,35 @@ SENT, RETRIED, GIVEN_UP = "sent", "retried", "failed"
 
 def notification(alert: Alert, status: str, external_url: str) -> dict[str, Any]:
     """Return the body of a notification about an alert that fires or is resolved."""
-    labels = alert.labels
-    ended = timestamp(alert.resolved_at) if status == RESOLVED and alert.resolved_at else NEVER
+    labels, annotations = alert.labels, alert.annotations
     shown = {
         "status": status,
         "labels": labels,
-        "annotations": alert.annotations,
+        "annotations": annotations,
         "startsAt": timestamp(alert.fired_at or alert.active_at),
-        "endsAt": ended,
+        "endsAt": timestamp(alert.resolved_at) if status == RESOLVED and alert.resolved_at else NEVER,
         "generatorURL": alert.generator_url,
         "fingerprint": fingerprint(labels),
     }
-    return _message(shown, status, group_key(labels, alert.source), external_url)
+    return {
+        "version": "4",
+        "groupKey": group_key(labels, alert.source),
+        "truncatedAlerts": 0,
+        "status": status,
+        "receiver": RECEIVER,
+        "groupLabels": labels,
+        "commonLabels": labels,
+        "commonAnnotations": annotations,
+        "externalURL": external_url,
+        "alerts": [shown],
+    }
 
 
 def watchdog(at: datetime, since: datetime, external_url: str) -> dict[str, Any]:
     """The heartbeat that is sent while alerts are evaluated. The receiver must raise an alarm when it stays away."""
     labels = {"alertname": WATCHDOG, "severity": "none"}
-    shown = {
-        "status": FIRING,
-        "labels": labels,
-        "annotations": {
-            "summary": "Alerting works. When this stops coming, it does not.",
-            "sentAt": timestamp(at),
-        },
-        "startsAt": timestamp(since),
-        "endsAt": NEVER,
-        "generatorURL": external_url,
-        "fingerprint": fingerprint(labels),
-    }
-    return _message(shown, FIRING, group_key(labels, WORKER), external_url)
+    annotations = {"summary": "Alerting works. When this stops coming, it does not.", "sentAt": timestamp(at)}
+    return notification(firing_alert(labels, annotations, external_url, at, since), FIRING, external_url)
 
 
 def group_key(labels: dict[str, str], source: str) -> str:
@@ -91,19 +89,19 @@ def group_key(labels: dict[str, str], source: str) -> str:
     return f"{route}:{{{inside}}}"
 
 
-def _message(alert: dict[str, Any], status: str, key: str, external_url: str) -> dict[str, Any]:
-    return {
-        "version": "4",
-        "groupKey": key,
-        "truncatedAlerts": 0,
-        "status": status,
-        "receiver": RECEIVER,
-        "groupLabels": alert["labels"],
-        "commonLabels": alert["labels"],
-        "commonAnnotations": alert["annotations"],
-        "externalURL": external_url,
-        "alerts": [alert],
-    }
+async def post(client: httpx.AsyncClient, url: str, message: object) -> str | None:
+    """Send one message; returns the error, or None when the receiver accepted the message."""
+    try:
+        # This timeout covers the whole answer; the timeout of the client restarts with every byte.
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            answer = await client.post(url, json=message, timeout=TIMEOUT_SECONDS)
+    except TimeoutError:
+        return f"no complete answer within {TIMEOUT_SECONDS:g} s"
+    except httpx.HTTPError as error:
+        return cut_text(f"{type(error).__name__}: {error}", 500)
+    if answer.is_success:
+        return None
+    return f"answered {answer.status_code}{': redirects are not followed' if answer.is_redirect else ''}"
 
 
 class Raised(str):
@@ -144,10 +142,12 @@ class WebhookDelivery:
         after = 0
         for _ in range(MAX_PER_ROUND):
             now = self._clock()
-            due = await self._database.read(partial(_next_due, now, after))
+            due = await self._database.read(partial(notifications.next_due, now=now, after=after))
             if due is None:
                 return False
-            if not await self._take_lease(now):
+            until = now + LEASE_TIME
+            taking = partial(leases.take, name=DELIVERY_LEASE, holder=self._replica, now=now, until=until)
+            if not await self._database.write(taking):
                 return False
             await self._send(due)
             after = due.id
@@ -181,31 +181,12 @@ class WebhookDelivery:
             logger.warning("alert_notification_not_sent", extra=facts)
 
     async def _post(self, notification: Notification) -> str | None:
-        """Send one message; returns the error, or None when the receiver accepted the message."""
         try:
             if isinstance(notification.payload, Unreadable):
                 raise TypeError("what is stored of it cannot be read")
-            # This timeout covers the whole answer; the timeout of the client restarts with every byte.
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                answer = await self._client.post(self._url, json=notification.payload, timeout=TIMEOUT_SECONDS)
-        except TimeoutError:
-            return f"no complete answer within {TIMEOUT_SECONDS:g} s"
-        except httpx.HTTPError as error:
-            return cut_text(f"{type(error).__name__}: {error}", 500)
+            return await post(self._client, self._url, notification.payload)
         except Exception as error:
             # A boundary: a message that cannot be encoded must not block the other messages.
             logger.exception("alert_notification_raised", extra={"alert": notification.name})
             self._on_failure("notify")
             return Raised(cut_text(f"failed unexpectedly: {type(error).__name__}: {error}", 500))
-        return _refusal(answer)
-
-
-def _refusal(answer: httpx.Response) -> str | None:
-    if answer.is_success:
-        return None
-    about = ": redirects are not followed" if answer.is_redirect else ""
-    return f"answered {answer.status_code}{about}"
-
-
-def _next_due(now: datetime, after: int, connection: Connection) -> Notification | None:
-    return notifications.next_due(connection, now, after=after)

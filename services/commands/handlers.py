@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from services.alerting.labels import matchers_of
+from services.alerting.state_machine import matchers_of
 from services.domain import commands
 from services.domain.commands import QUEUED, CommandKind, Outcome
 from services.domain.conservation import StockState

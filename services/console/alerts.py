@@ -14,9 +14,8 @@ from sqlalchemy import Connection
 
 from services.alerting import database_alert
 from services.alerting.evaluator import silence_matchers
-from services.alerting.labels import Matcher, fit, matchers_of
 from services.alerting.rules import rules
-from services.alerting.state_machine import silenced_by
+from services.alerting.state_machine import Matcher, fit, matchers_of, silenced_by
 from services.alerting.threshold_rule import Rule
 from services.alerting.webhook import WATCHDOG
 from services.base.settings import Settings

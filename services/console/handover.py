@@ -10,8 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.alerting.evaluator import silence_matchers
-from services.alerting.labels import matchers_of
-from services.alerting.state_machine import silenced_by
+from services.alerting.state_machine import matchers_of, silenced_by
 from services.console.access import LIVE_TTL, Access
 from services.console.alerts import title, urgency
 from services.console.cache import Reading

@@ -175,7 +175,7 @@ class SilenceAlert(Arguments):
     """Silence the matching alerts."""
 
     matchers: Any
-    """Matchers in stored form; see ``services.alerting.labels.matchers_of``."""
+    """Matchers in stored form; see ``services.alerting.state_machine.matchers_of``."""
     expires_in: Milliseconds
     reason: Text
 

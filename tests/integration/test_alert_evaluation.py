@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 
 from services.alerting.actions import AlertActions
 from services.alerting.evaluator import AlertEvaluator, AlertingPolicy
-from services.alerting.labels import Matcher, matchers_of
 from services.alerting.receiver import AlertReceiver, AlertsFull, Received
 from services.alerting.rules import rules
+from services.alerting.state_machine import Matcher, matchers_of
 from services.base.settings import Settings
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from state import alerts, audit, dead_letters, notifications, replicas, samples

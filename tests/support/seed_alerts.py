@@ -7,9 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.alerting import webhook
-from services.alerting.labels import Matcher, fingerprint
 from services.alerting.rules import rules
-from services.alerting.state_machine import annotations_of, event_of
+from services.alerting.state_machine import Matcher, annotations_of, event_of, fingerprint
 from services.base.settings import Settings
 from services.domain.orders.events import timestamp
 from state import alerts, notifications, replicas

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from streamlit.testing.v1 import AppTest
 
-from services.alerting.labels import Matcher
+from services.alerting.state_machine import Matcher
 from services.console.alerts import would_silence
 from services.console.facade import console
 from state import alerts, replicas

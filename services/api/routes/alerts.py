@@ -16,9 +16,8 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 
 from services.alerting.evaluator import silence_matchers
-from services.alerting.labels import fingerprint
 from services.alerting.receiver import Received
-from services.alerting.state_machine import SilenceMatchers, silenced_by
+from services.alerting.state_machine import SilenceMatchers, fingerprint, silenced_by
 from services.api.models import (
     MAX_BODY_BYTES,
     Limit,

@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from services.alerting.evaluator import silence_matchers
-from services.alerting.labels import Matcher
+from services.alerting.state_machine import Matcher
 from services.api.models import Duration, Limit, Page, Query, RequestBody, Resource, Text, Timestamp, one_of
 from services.api.routes.alerts import ALERT, AlertId, AlertResource, LabelName, LabelValue, thresholds
 from services.api.routing import PATH_ID, ApiRoute, Operator, Service, errors

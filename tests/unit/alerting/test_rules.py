@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.alerting.labels import Matcher, fingerprint, fit, matchers_of
 from services.alerting.prometheus import duration, table
 from services.alerting.rules import rules
+from services.alerting.state_machine import Matcher, fingerprint, fit, matchers_of
 from services.base.settings import Settings
 from services.metrics.sample_window import MetricWindow
 from tests.unit.alerting.world import NOON, seconds

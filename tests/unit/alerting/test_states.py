@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.alerting.labels import Matcher
-from services.alerting.state_machine import due_notification, silenced_by
+from services.alerting.state_machine import Matcher, due_notification, silenced_by
 from services.alerting.webhook import notification, watchdog
 from state.alerts import FIRING, PENDING, RESOLVED
 from tests.unit.alerting.world import NOON, OUTAGE, EvaluatedRule, dead_letters, seconds

@@ -164,6 +164,11 @@ async def test_prometheus_posts_are_taken_as_alertmanager_takes_them(api):
         [{"labels": {"alertname": "A\x00"}}],
         [{"labels": {"a b": "c"}}],
         [{"labels": {"a": 1}}],
+        [{"labels": {"a": "x" * 1001}}],
+        [{"labels": {f"l{number}": "x" for number in range(51)}}],
+        [{"labels": {"a": "x"}, "annotations": {"summary": "\x00"}}],
+        [{"labels": {"a": "x"}, "annotations": {"summary": "x" * 10_001}}],
+        [{"labels": {"a": "x"}, "generatorURL": "u" * 4001}],
         [1],
     ],
 )
