@@ -68,7 +68,6 @@ class World:
         datetime(1, 1, 1, tzinfo=UTC),
         datetime(1, 1, 1, tzinfo=EAST),
         datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
-        datetime(2026, 11, 22),  # noqa: DTZ001 - one without a zone is meant
     ],
     ids=str,
 )

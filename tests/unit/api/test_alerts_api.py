@@ -169,6 +169,7 @@ async def test_prometheus_posts_are_taken_as_alertmanager_takes_them(api):
         [{"labels": {"a": "x"}, "annotations": {"summary": "\x00"}}],
         [{"labels": {"a": "x"}, "annotations": {"summary": "x" * 10_001}}],
         [{"labels": {"a": "x"}, "generatorURL": "u" * 4001}],
+        [{"labels": {"a": "x"}, "startsAt": "2026-11-22T00:00:00"}],
         [1],
     ],
 )
