@@ -30,7 +30,7 @@ from services.alerting.threshold_rule import Rule
 from services.base.settings import Settings
 from services.domain.orders.events import timestamp
 from services.metrics.gauges import GaugeValues, breaker_gauges, read_gauges
-from services.metrics.sample_window import MetricWindow, SampleWindow
+from services.metrics.sample import MetricWindow, SampleWindow
 from state import alerts, notifications, replicas, samples
 from state.alerts import FIRING, LEASE, PROMETHEUS, WORKER, Alert
 from state.engine.database import Database

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from services.metrics.math import floor
+from services.metrics.expressions import floor
 from services.metrics.objective import Calls
 
 if TYPE_CHECKING:

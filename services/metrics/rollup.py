@@ -17,9 +17,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.breakers.overview import SEVERITY, severity
-from services.metrics.expressions import SeriesValue
+from services.metrics.expressions import EPOCH, SeriesValue, floor
 from services.metrics.gauges import BREAKER_STATE, STORED_GAUGES
-from services.metrics.math import EPOCH, floor
 from services.metrics.sample import ODD, Counts, SampleRow, counters_of, increments, parse, stored_counters
 from state import samples
 from state.engine.database import Database

@@ -20,7 +20,7 @@ from services.metrics.catalogue import (
     SUCCESS_RATE,
     DrawnMetric,
 )
-from services.metrics.math import floor
+from services.metrics.expressions import floor
 from services.metrics.sample import Bin, Counts, Known, MetricSample, SampleRow, increments
 
 BIN = timedelta(seconds=30)

@@ -14,8 +14,7 @@ from services.base.settings import Settings
 from services.metrics.catalogue import LATENCY_BUCKETS
 from services.metrics.expressions import SeriesValue
 from services.metrics.gauges import GaugeValues, breaker_gauges
-from services.metrics.sample import parse
-from services.metrics.sample_window import SampleWindow, counters
+from services.metrics.sample import SampleWindow, counters, parse
 from state.alerts import FIRING, PENDING, Alert
 from state.replicas import Replica
 

@@ -8,7 +8,7 @@ from services.alerting.prometheus import duration, table
 from services.alerting.rules import rules
 from services.alerting.state_machine import Matcher, fingerprint, fit, matchers_of
 from services.base.settings import Settings
-from services.metrics.sample_window import MetricWindow
+from services.metrics.sample import MetricWindow
 from tests.unit.alerting.world import NOON, seconds
 
 CONTRACT = [

@@ -9,7 +9,7 @@ from services.alerting.rules import rules
 from services.alerting.state_machine import AlertChanges, evaluate_rules
 from services.alerting.threshold_rule import Rule
 from services.base.settings import Settings
-from services.metrics.sample_window import MetricWindow
+from services.metrics.sample import MetricWindow
 from state.alerts import Alert
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.metrics.expressions import Increase, MaxGauge, Quantile, Ratio
-from services.metrics.math import increase, quantile
-from services.metrics.sample_window import MetricWindow, Series
+from services.metrics.expressions import Increase, MaxGauge, Quantile, Ratio, increase, quantile
+from services.metrics.sample import MetricWindow, Series
 
 INF = float("inf")
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.metrics import trends
 from services.metrics.catalogue import BUSINESS_RATE, CALLS, LATENCY, LATENCY_BUCKETS, SUCCESS_RATE
-from services.metrics.math import quantile
+from services.metrics.expressions import quantile
 from services.metrics.sample import BOUNDS, Bin, Counts, Known, MetricSample, SampleRow, increments, parse
 from services.metrics.trends import BIN, BINS, Step, last_gauges, total
 
