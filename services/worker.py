@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from services.api.app import create_app
 from services.api.auth import Authenticator
-from services.api.service import OrderService
+from services.api.routing import OrderService
 from services.base.addresses import without_credentials
 from services.base.identity import VERSION
 from services.base.loops import Loop, kept_running

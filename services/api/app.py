@@ -27,11 +27,9 @@ from services.api.routes import (
     records,
     releases,
     reviews,
-    silences,
     timeline,
 )
-from services.api.routing import RoutedIds
-from services.api.service import OrderService
+from services.api.routing import OrderService, RoutedIds
 from services.domain.errors import ApiError
 from services.http_server.envelope import json_response
 from services.orders.placement import Overloaded
@@ -50,7 +48,6 @@ ROUTERS = (
     breakers.router,
     events.router,
     alerts.router,
-    silences.router,
     records.router,
 )
 

@@ -102,9 +102,12 @@ class Resource(BaseModel):
     model_config = ConfigDict(from_attributes=True, alias_generator=AliasGenerator(serialization_alias=to_camel))
 
     @classmethod
-    def of(cls, record: object) -> Self:
-        """Return the resource of a record that has attributes of the same names."""
-        return cls.model_validate(record)
+    def of(cls, record: object, **derived: Any) -> Self:
+        """Return the resource of a record that has attributes of the same names; ``derived`` sets further fields."""
+        resource = cls.model_validate(record)
+        for name, value in derived.items():
+            setattr(resource, name, value)
+        return resource
 
 
 class Page(BaseModel, Generic[Item]):

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import functools
 from codecs import BOM_UTF8
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, TypeVar, get_type_hints
 from urllib.parse import unquote_to_bytes
 
-from fastapi import Depends, Path
+from fastapi import Depends, Path, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, ValidationError
@@ -23,6 +25,8 @@ from starlette.responses import Response
 from starlette.routing import Route, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.alerting.receiver import AlertReceiver
+from services.alerting.threshold_rule import Rule
 from services.api.auth import OPERATE, READ, TRADE, Authenticator, Caller
 from services.api.envelope import (
     Answer,
@@ -37,13 +41,16 @@ from services.api.envelope import (
     wrong_value,
 )
 from services.api.models import RequestBody
-from services.api.service import OrderService
 from services.base.context import HEADER, begin, correlated, received
 from services.base.identity import new_id
 from services.domain.errors import ApiError
 from services.domain.external import id_key
 from services.http_server.envelope import BodyEndedEarly, BodyTooLarge, bounded_body, header_text
+from services.metrics.recorder import Recorder
+from services.metrics.registry import Metrics
 from services.tracing.port import Tracer
+from services.use_cases import UseCases
+from state.engine.database import Database
 
 Model = TypeVar("Model", bound=BaseModel)
 Served = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -94,12 +101,30 @@ class AllowedTo:
         return caller
 
 
+@dataclass(frozen=True, slots=True)
+class OrderService:
+    """What the routes of the API use."""
+
+    use_cases: UseCases
+    database: Database
+    clock: Callable[[], datetime]
+    metrics: Metrics
+    recorder: Recorder
+    alert_rules: Sequence[Rule]
+    alert_receiver: AlertReceiver
+    wake_releases: Callable[[], None]
+    readiness: Callable[[], Awaitable[dict[str, bool | str]]]
+    """Returns by name whether each dependency is reachable; text values are reasons."""
+
+
 async def _service(request: Request) -> OrderService:
     service: OrderService = request.app.state.service
     return service
 
 
 Service = Annotated[OrderService, Depends(_service)]
+Parameters = Annotated[Model, Query()]
+"""A model of the query string."""
 Trader = Annotated[Caller, Depends(AllowedTo(TRADE))]
 Operator = Annotated[Caller, Depends(AllowedTo(OPERATE))]
 

@@ -11,7 +11,7 @@ from services.alerting.receiver import AlertReceiver
 from services.alerting.rules import rules
 from services.api.app import create_app
 from services.api.auth import Authenticator
-from services.api.service import OrderService
+from services.api.routing import OrderService
 from services.base.setting_types import ApiToken
 from services.base.settings import Settings
 from services.metrics.recorder import Recorder

@@ -1,4 +1,4 @@
-"""Routes for alerts: list, acknowledge, history, notifications, and the alerts that Prometheus posts.
+"""Routes for alerts (list, acknowledge, history, notifications, alerts that Prometheus posts) and for silences.
 
 Source: contract 3; Alertmanager API v2.
 """
@@ -6,38 +6,42 @@ Source: contract 3; Alertmanager API v2.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from fastapi import APIRouter, Path
-from fastapi import Query as QueryParameters
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, WithJsonSchema, model_validator
 from sqlalchemy import Connection
 from starlette.requests import Request
+from state.silences import Silence
 
 from services.alerting.evaluator import silence_matchers
 from services.alerting.receiver import Received
-from services.alerting.state_machine import SilenceMatchers, fingerprint, silenced_by
+from services.alerting.state_machine import Matcher, SilenceMatchers, fingerprint, silenced_by
 from services.api.models import (
     MAX_BODY_BYTES,
+    Duration,
     Limit,
     ListQuery,
     NoteBody,
     Page,
     Query,
+    RequestBody,
     Resource,
+    Text,
     Texts,
     Timestamp,
     one_of,
 )
-from services.api.routing import PATH_ID, ApiRoute, Operator, Service, Trader, errors
-from services.api.service import OrderService
+from services.api.routing import PATH_ID, ApiRoute, Operator, OrderService, Parameters, Service, Trader, errors
 from services.domain.external import Identifier, NotAllowed, UtcTime, storable_text
-from state import alerts, notifications
-from state.alerts import FIRING, PENDING, RESOLVED, WORKER, Alert
+from state import alerts, notifications, silences
+from state.alerts import FIRING, MAX_PAGE, PENDING, RESOLVED, WORKER, Alert
 from state.notifications import Notification
 
 ALERTS, ALERT = "/api/v1/alerts", "/api/v1/alerts/{alertId}"
+SILENCES = "/api/v1/silences"
+EndsIn = Annotated[Duration, Field(ge=1000, le=7 * 86_400_000)]
 AlertId = Annotated[str, Path(alias="alertId"), PATH_ID]
 
 RECENTLY = timedelta(days=1)
@@ -119,17 +123,16 @@ class AlertResource(Resource):
     @classmethod
     def among(cls, alert: Alert, silences: SilenceMatchers, thresholds: Mapping[str, float]) -> Self:
         """Return the alert with the silences that match it and the threshold of its rule."""
-        resource = cls.of(alert)
-        resource.summary = alert.annotations.get("summary", "")
-        resource.runbook = alert.annotations.get("runbook", alert.annotations.get("runbook_url", ""))
-        resource.threshold = thresholds.get(alert.name)
-        if alert.acknowledged_at:
-            resource.acknowledged = Acknowledgement(
-                by=alert.acknowledged_by, at=alert.acknowledged_at, note=alert.acknowledged_note or ""
-            )
-        resource.silenced_by = silenced_by(alert.labels, silences)
-        resource.fingerprint = fingerprint(alert.labels)
-        return resource
+        by, at, note = alert.acknowledged_by, alert.acknowledged_at, alert.acknowledged_note
+        return cls.of(
+            alert,
+            summary=alert.annotations.get("summary", ""),
+            runbook=alert.annotations.get("runbook", alert.annotations.get("runbook_url", "")),
+            threshold=thresholds.get(alert.name),
+            acknowledged=Acknowledgement(by=by, at=at, note=note or "") if at else None,
+            silenced_by=silenced_by(alert.labels, silences),
+            fingerprint=fingerprint(alert.labels),
+        )
 
 
 class AlertEventResource(Resource):
@@ -158,18 +161,68 @@ class NotificationResource(Resource):
     @classmethod
     def of_notification(cls, notification: Notification) -> Self:
         """Return the resource of a notification. Only a pending notification has a next attempt."""
-        resource = cls.of(notification)
-        if notification.state != notifications.PENDING:
-            resource.next_attempt_at = None
-        return resource
+        next_attempt_at = notification.next_attempt_at if notification.state == notifications.PENDING else None
+        return cls.of(notification, next_attempt_at=next_attempt_at)
 
 
 class ReceivedAlerts(Resource):
     received: int
 
 
+class SilencesQuery(Query):
+    state: Literal["running", "ended"] = "running"
+    limit: Limit = 50
+
+
+class SilenceAlertBody(RequestBody):
+    """``expiresIn`` is in whole milliseconds, from one second to seven days."""
+
+    reason: Text
+    expiresIn: EndsIn = 3_600_000
+
+
+class MatcherBody(RequestBody):
+    """A matcher in the format of Alertmanager. Regular expressions are refused."""
+
+    name: LabelName
+    value: LabelValue
+    isRegex: Literal[False] = False
+    isEqual: bool = True
+
+
+class PreviewBody(RequestBody):
+    matchers: Annotated[list[MatcherBody], Field(min_length=1, max_length=20)]
+
+    def as_matchers(self) -> list[Matcher]:
+        return [Matcher(matcher.name, matcher.value, matcher.isEqual) for matcher in self.matchers]
+
+
+class SilenceBody(PreviewBody, SilenceAlertBody):
+    """The matchers of a silence, its reason and its duration."""
+
+
+class SilenceResource(Resource):
+    silence_id: str
+    matchers: list[dict[str, Any]]
+    reason: str
+    actor: str
+    created_at: Timestamp
+    ends_at: Timestamp
+    ended_by: str | None
+    state: Annotated[str, one_of("running", "ended")] = "ended"
+
+    @classmethod
+    def at(cls, now: datetime, silence: Silence) -> Self:
+        """Return the silence, and whether it is active at ``now``."""
+        return cls.of(silence, state="running" if silence.ends_at > now else "ended")
+
+
+class SilencePreview(Page[AlertResource]):
+    total: int
+
+
 @router.get(ALERTS, summary="Alerts: firing, pending and lately resolved")
-async def list_alerts(query: Annotated[AlertsQuery, QueryParameters()], service: Service) -> Page[AlertResource]:
+async def list_alerts(query: Parameters[AlertsQuery], service: Service) -> Page[AlertResource]:
     now = service.clock()
 
     def read(connection: Connection) -> list[AlertResource]:
@@ -186,17 +239,13 @@ async def list_alerts(query: Annotated[AlertsQuery, QueryParameters()], service:
 
 
 @router.get(f"{ALERTS}/history", summary="The events of alerts, newest first")
-async def list_history(
-    query: Annotated[AlertHistoryQuery, QueryParameters()], service: Service
-) -> Page[AlertEventResource]:
+async def list_history(query: Parameters[AlertHistoryQuery], service: Service) -> Page[AlertEventResource]:
     found = await service.database.read(lambda c: alerts.history(c, alert_id=query.alertId, limit=query.limit))
     return Page[AlertEventResource].of(found)
 
 
 @router.get(f"{ALERTS}/notifications", summary="Messages to the webhook, newest first")
-async def list_notifications(
-    query: Annotated[ListQuery, QueryParameters()], service: Service
-) -> Page[NotificationResource]:
+async def list_notifications(query: Parameters[ListQuery], service: Service) -> Page[NotificationResource]:
     found = await service.database.read(lambda c: notifications.latest(c, query.limit))
     return Page[NotificationResource](items=[NotificationResource.of_notification(message) for message in found])
 
@@ -223,6 +272,55 @@ async def receive(request: Request, body: PostedAlerts, caller: Trader, service:
     address = request.client.host if request.client else ""
     sender = caller.name if caller.has_token else address
     return ReceivedAlerts(received=await service.alert_receiver.receive(posted, sender))
+
+
+@router.get(SILENCES, summary="Silences that run, or that have ended")
+async def list_silences(query: Parameters[SilencesQuery], service: Service) -> Page[SilenceResource]:
+    now = service.clock()
+
+    def read(connection: Connection) -> list[Silence]:
+        if query.state == "running":
+            return silences.running(connection, now)[: query.limit]
+        return silences.ended(connection, now, query.limit)
+
+    found = await service.database.read(read)
+    return Page[SilenceResource](items=[SilenceResource.at(now, silence) for silence in found])
+
+
+@router.post(f"{ALERT}/silence", summary="Silence an alert for a while", responses=errors(409))
+async def silence_alert(
+    alert_id: AlertId, body: SilenceAlertBody, caller: Operator, service: Service
+) -> SilenceResource:
+    ends_in = timedelta(milliseconds=body.expiresIn)
+    made = await service.use_cases.alerts.silence_alert(
+        alert_id, ends_in=ends_in, reason=body.reason, actor=caller.name
+    )
+    return SilenceResource.at(service.clock(), made)
+
+
+@router.post(SILENCES, summary="Silence the alerts that match, for a while", responses=errors(409))
+async def add_silence(body: SilenceBody, caller: Operator, service: Service) -> SilenceResource:
+    ends_in = timedelta(milliseconds=body.expiresIn)
+    made = await service.use_cases.alerts.silence(
+        body.as_matchers(), ends_in=ends_in, reason=body.reason, actor=caller.name
+    )
+    return SilenceResource.at(service.clock(), made)
+
+
+@router.post(f"{SILENCES}/preview", summary="The alerts that a silence would silence now")
+async def preview_silence(body: PreviewBody, service: Service) -> SilencePreview:
+    hit = await service.use_cases.alerts.preview(body.as_matchers())
+    running = await service.database.read(lambda c: silence_matchers(c, service.clock()))
+    items = [AlertResource.among(alert, running, thresholds(service)) for alert in hit[:MAX_PAGE]]
+    return SilencePreview(items=items, total=len(hit))
+
+
+@router.delete(f"{SILENCES}/{{silenceId}}", summary="End a silence early")
+async def end_silence(
+    silence_id: Annotated[str, Path(alias="silenceId"), PATH_ID], caller: Operator, service: Service
+) -> SilenceResource:
+    ended = await service.use_cases.alerts.end_silence(silence_id, actor=caller.name)
+    return SilenceResource.at(service.clock(), ended)
 
 
 def thresholds(service: OrderService) -> Mapping[str, float]:

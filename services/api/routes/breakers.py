@@ -12,8 +12,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from sqlalchemy import Connection
 
 from services.api.models import Duration, Page, RequestBody, Resource, Text, Timestamp, one_of
-from services.api.routing import PATH_ID, ApiRoute, Operator, Service
-from services.api.service import OrderService
+from services.api.routing import PATH_ID, ApiRoute, Operator, OrderService, Service
 from services.breakers.overview import SEVERITY, severity
 from state import breakers, replicas
 from state.breakers import BreakerOverride

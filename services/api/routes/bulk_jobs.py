@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Path
-from fastapi import Query as QueryParameters
 from pydantic import AfterValidator, Field
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from services.api.models import ListQuery, Page, Resource, Timestamp, one_of
-from services.api.routing import PATH_ID, ApiRoute, Service
+from services.api.routing import PATH_ID, ApiRoute, Parameters, Service
 from services.domain.bulk import MAX_ITEMS, BulkAction, BulkItemState, BulkJobState
 from services.domain.errors import NotFound
 from services.domain.reviews import ReviewAction
@@ -63,13 +62,11 @@ class BulkJobWithItems(BulkJobResource):
     @classmethod
     def with_items(cls, job: BulkJob, items: list[BulkItem]) -> Self:
         """Return the resource of a job with its items."""
-        resource = cls.of(job)
-        resource.items = [BulkItemResource.of(item) for item in items]
-        return resource
+        return cls.of(job, items=[BulkItemResource.of(item) for item in items])
 
 
 @router.get(BULK_JOBS, summary="Bulk jobs, newest first")
-async def list_bulk_jobs(query: Annotated[ListQuery, QueryParameters()], service: Service) -> Page[BulkJobResource]:
+async def list_bulk_jobs(query: Parameters[ListQuery], service: Service) -> Page[BulkJobResource]:
     found = await service.database.read(lambda c: bulk_jobs.page(c, limit=query.limit))
     return Page[BulkJobResource].of(found)
 

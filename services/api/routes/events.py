@@ -9,13 +9,11 @@ from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Path
-from fastapi import Query as QueryParameters
 from pydantic import BeforeValidator, Field
 from sqlalchemy import Connection
 
 from services.api.models import Limit, NoteBody, Page, Query, ReasonBody, Resource, Texts, Timestamp, one_of
-from services.api.routing import PATH_ID, ApiRoute, Operator, Service, errors
-from services.api.service import OrderService
+from services.api.routing import PATH_ID, ApiRoute, Operator, OrderService, Parameters, Service, errors
 from services.domain.errors import NotFound
 from services.messaging.dead_letters import PENDING, UNDELIVERABLE, UndeliverableEvents
 from state import dead_letters, outbox
@@ -63,10 +61,8 @@ class DeadLetterResource(Resource):
     def of_letter(cls, letter: DeadLetter, *, is_whole: bool = False) -> Self:
         """Return the dead letter with at most CUT_BYTES of its payload; ``is_whole`` includes the whole payload."""
         stored = letter.payload or b""
-        shown = letter if is_whole else replace(letter, payload=stored[:CUT_BYTES])
-        resource = cls.of(shown)
-        resource.payload_is_cut = len(shown.payload or b"") < letter.size
-        return resource
+        shown = stored if is_whole else stored[:CUT_BYTES]
+        return cls.of(replace(letter, payload=shown), payload_is_cut=len(shown) < letter.size)
 
 
 class DeadLetterGroup(Resource):
@@ -103,14 +99,11 @@ class OutboxEventResource(Resource):
     @classmethod
     def of_event(cls, event: UndeliverableEvent, state: str) -> Self:
         """Return the event with the stored beginning of its payload."""
-        resource = cls.of(event)
-        resource.payload_is_cut = len(event.payload) < event.size
-        resource.state = state
-        return resource
+        return cls.of(event, payload_is_cut=len(event.payload) < event.size, state=state)
 
 
 @router.get(LETTERS, summary="Incoming events that could not be handled")
-async def list_dead_letters(query: Annotated[DeadLettersQuery, QueryParameters()], service: Service) -> DeadLetterPage:
+async def list_dead_letters(query: Parameters[DeadLettersQuery], service: Service) -> DeadLetterPage:
     def read(connection: Connection) -> DeadLetterPage:
         letters = dead_letters.page(connection, state=query.state, limit=query.limit)
         groups = dead_letters.groups(connection, state=query.state)
@@ -144,7 +137,7 @@ async def discard_dead_letter(
 
 
 @router.get(OUTBOX, summary="Outgoing events that the broker refuses, oldest first")
-async def list_outbox(query: Annotated[OutboxQuery, QueryParameters()], service: Service) -> Page[OutboxEventResource]:
+async def list_outbox(query: Parameters[OutboxQuery], service: Service) -> Page[OutboxEventResource]:
     found = await service.database.read(lambda c: outbox.undeliverable(c, query.limit))
     return Page[OutboxEventResource](items=[OutboxEventResource.of_event(event, UNDELIVERABLE) for event in found])
 

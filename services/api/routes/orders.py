@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import orjson
 from fastapi import APIRouter
-from fastapi import Query as QueryParameters
 from pydantic import AfterValidator, BeforeValidator, Field
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -29,8 +28,7 @@ from services.api.models import (
     one_of,
     whole_float,
 )
-from services.api.routing import ApiRoute, DirectRoute, OrderId, Service, Trader, errors
-from services.api.service import OrderService
+from services.api.routing import ApiRoute, DirectRoute, OrderId, OrderService, Parameters, Service, Trader, errors
 from services.domain.errors import ApiError, InvalidState, NotFound, ReservationFailed
 from services.domain.external import (
     MAX_ID_LENGTH,
@@ -155,10 +153,7 @@ class OrderResource(Resource):
     @classmethod
     def with_cases(cls, order: Order, cases: Sequence[Review]) -> Self:
         """Return the order with its review cases."""
-        resource = cls.of(order)
-        if cases:
-            resource.reviews = [CaseOfOrder.of(case) for case in cases]
-        return resource
+        return cls.of(order, reviews=[CaseOfOrder.of(case) for case in cases])
 
 
 class OrderPage(Page[OrderResource]):
@@ -219,7 +214,7 @@ async def place_order(request: Request, body: PlaceOrderBody, caller: Trader, se
 
 
 @router.get(ORDERS, summary="Orders, newest first")
-async def list_orders(query: Annotated[OrdersQuery, QueryParameters()], service: Service) -> OrderPage:
+async def list_orders(query: Parameters[OrdersQuery], service: Service) -> OrderPage:
     return await service.database.read(page_reader(query))
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Path
-from fastapi import Query as QueryParameters
 
 from services.api.models import Limit, ListQuery, Page, Query, ReasonBody, Resource, Timestamp, one_of
-from services.api.routing import PATH_ID, ApiRoute, Operator, OrderId, Service, errors
+from services.api.routing import PATH_ID, ApiRoute, Operator, OrderId, Parameters, Service, errors
 from services.domain.conservation import COMPENSATIONS, DifferenceKind
 from state import audit, conservation, products
 from state.conservation import KnownDifference
@@ -56,9 +55,7 @@ class DifferenceResource(Resource):
     @classmethod
     def of_known(cls, difference: KnownDifference) -> Self:
         """Return the difference with the compensation for its kind."""
-        resource = cls.of(difference)
-        resource.compensation = COMPENSATIONS.get(difference.kind)
-        return resource
+        return cls.of(difference, compensation=COMPENSATIONS.get(difference.kind))
 
 
 class AuditEntryResource(Resource):
@@ -76,16 +73,14 @@ class AuditEntryResource(Resource):
 
 
 @router.get("/api/v1/products", summary="The availability cache")
-async def list_products(query: Annotated[ProductsQuery, QueryParameters()], service: Service) -> Page[ProductResource]:
+async def list_products(query: Parameters[ProductsQuery], service: Service) -> Page[ProductResource]:
     now = service.clock()
     found = await service.database.read(lambda c: products.page(c, now, available=query.available))
     return Page[ProductResource].of(found)
 
 
 @router.get(DIFFERENCES, summary="Differences between this service, the Inventory Service and the payment gateway")
-async def list_differences(
-    query: Annotated[DifferencesQuery, QueryParameters()], service: Service
-) -> Page[DifferenceResource]:
+async def list_differences(query: Parameters[DifferencesQuery], service: Service) -> Page[DifferenceResource]:
     found = await service.database.read(lambda c: conservation.page(c, state=query.state, limit=query.limit))
     return Page[DifferenceResource](items=[DifferenceResource.of_known(difference) for difference in found])
 
@@ -107,5 +102,5 @@ async def compensate(
 
 
 @router.get("/api/v1/audit", summary="The manual actions: actor, action, time and reason")
-async def list_audit(query: Annotated[ListQuery, QueryParameters()], service: Service) -> Page[AuditEntryResource]:
+async def list_audit(query: Parameters[ListQuery], service: Service) -> Page[AuditEntryResource]:
     return Page[AuditEntryResource].of(await service.database.read(lambda c: audit.page(c, limit=query.limit)))

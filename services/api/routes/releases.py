@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from fastapi import APIRouter
-from fastapi import Query as QueryParameters
 from pydantic import Field
 
 from services.api.models import ITEMS_BODY_BYTES, Limit, Page, Query, RequestBody, Resource, Timestamp, one_of
-from services.api.routing import ApiRoute, Operator, OrderId, Service
+from services.api.routing import ApiRoute, Operator, OrderId, Parameters, Service
 from services.domain.external import CanonicalIdentifier
 from state import releases
 
@@ -45,7 +44,7 @@ class ReleaseResource(Resource):
 
 
 @router.get("/api/v1/releases", summary="Release jobs")
-async def list_releases(query: Annotated[ReleasesQuery, QueryParameters()], service: Service) -> Page[ReleaseResource]:
+async def list_releases(query: Parameters[ReleasesQuery], service: Service) -> Page[ReleaseResource]:
     states = (query.state,) if query.state else releases.STATES
     found = await service.database.read(lambda c: releases.page(c, states=states, limit=query.limit))
     return Page[ReleaseResource].of(found)
@@ -60,7 +59,7 @@ async def retry_releases(body: RetryReleasesBody, caller: Operator, service: Ser
 
 @router.post("/api/v1/releases/{orderId}/retry", summary="Retry a release job now", status_code=202)
 async def retry_release(
-    order_id: OrderId, query: Annotated[WaitQuery, QueryParameters()], caller: Operator, service: Service
+    order_id: OrderId, query: Parameters[WaitQuery], caller: Operator, service: Service
 ) -> ReleaseResource:
     if query.wait:
         return ReleaseResource.of(await service.use_cases.releases.retry_now(order_id, actor=caller.name))

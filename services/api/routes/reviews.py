@@ -6,14 +6,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Path
-from fastapi import Query as QueryParameters
 from pydantic import Field
 from sqlalchemy import Connection
 
 from services.api.auth import Forbidden
 from services.api.models import Limit, Note, Page, Query, RequestBody, Resource, Timestamp, one_of
-from services.api.routing import PATH_ID, ApiRoute, Operator, Service, errors
-from services.api.service import OrderService
+from services.api.routing import PATH_ID, ApiRoute, Operator, OrderService, Parameters, Service, errors
 from services.domain.errors import NotFound
 from services.domain.external import INT32, CanonicalIdentifier, Identifier
 from services.domain.orders.model import ReviewReason
@@ -70,17 +68,13 @@ class ReviewResource(Resource):
     @classmethod
     def at(cls, now: datetime, case: Review, order_status: str) -> Self:
         """Return the case with the actions that the status of its order allows, without an expired claim."""
-        resource = cls.of(case)
-        if case.state == "OPEN":
-            resource.allowed_actions = list(allowed_actions(case.reason, order_status))
-        resource.owner = case.owner_at(now)
-        if resource.owner is None:
-            resource.claimed_until = None
-        return resource
+        actions = list(allowed_actions(case.reason, order_status)) if case.state == "OPEN" else []
+        owner = case.owner_at(now)
+        return cls.of(case, allowed_actions=actions, owner=owner, claimed_until=case.claimed_until if owner else None)
 
 
 @router.get(REVIEWS, summary="The manual-review queue")
-async def list_reviews(query: Annotated[ReviewsQuery, QueryParameters()], service: Service) -> Page[ReviewResource]:
+async def list_reviews(query: Parameters[ReviewsQuery], service: Service) -> Page[ReviewResource]:
     now = service.clock()
 
     def read(connection: Connection) -> list[ReviewResource]:
