@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, or_, select
+from sqlalchemy import Column, Connection, Row, func, or_, select
 
 from services.domain.external import is_same_id
 from services.domain.orders.model import OrderStatus, PaymentStatus, ReleaseState
@@ -113,14 +113,22 @@ class _Order:
         return self.release_is_pending or self.has_unsent_events
 
 
+def _lines(connection: Connection, key: Column[Any], quantity: Column[Any]) -> dict[str, Lines]:
+    """The quantities of a table of lines, by the key of their order or reservation."""
+    found: dict[str, Lines] = {}
+    columns = key.table.c
+    for owner, product_id, variant_id, number in connection.execute(
+        select(key, columns.product_id, columns.variant_id, quantity)
+    ):
+        found.setdefault(owner, {})[product_id, variant_id] = number
+    return found
+
+
 def _orders(holdfast: Connection) -> dict[str, _Order]:
     columns = ("order_id", "status", "inventory_status", "payment_status", "reservation_id", "updated_at")
-    bought: dict[str, Lines] = {}
-    returned: dict[str, Lines] = {}
-    for item in holdfast.execute(select(order_items)):
-        sku = (item.product_id, item.variant_id)
-        bought.setdefault(item.order_id, {})[sku] = item.quantity
-        returned.setdefault(item.order_id, {})[sku] = item.returned
+    items = order_items.c
+    bought = _lines(holdfast, items.order_id, items.quantity)
+    returned = _lines(holdfast, items.order_id, items.returned)
     waiting = set(holdfast.scalars(select(releases.c.order_id).where(releases.c.state == ReleaseState.PENDING)))
     unsent = set(holdfast.scalars(select(outbox.c.order_id).where(outbox.c.published_at.is_(None))))
     return {
@@ -155,12 +163,9 @@ def _between_orders_and_stock(
 
 
 def _living_reservations(inventory: Connection) -> dict[str, _Reservation]:
-    deducted: dict[str, Lines] = {}
-    returned: dict[str, Lines] = {}
-    for line in inventory.execute(select(tables.reservation_lines)):
-        sku = (line.product_id, line.variant_id)
-        deducted.setdefault(line.reservation_id, {})[sku] = line.deducted
-        returned.setdefault(line.reservation_id, {})[sku] = line.returned
+    lines = tables.reservation_lines.c
+    deducted = _lines(inventory, lines.reservation_id, lines.deducted)
+    returned = _lines(inventory, lines.reservation_id, lines.returned)
     living = tables.reservations.c.state.in_((tables.ACTIVE, tables.CONFIRMED))
     return {
         row.order_id: _Reservation(row, deducted.get(row.reservation_id, {}), returned.get(row.reservation_id, {}))

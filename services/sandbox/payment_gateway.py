@@ -26,14 +26,13 @@ from sqlalchemy import (
     Table,
     insert,
     select,
-    update,
 )
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services.base import logs
+from services.base.clock import utc_now
 from services.base.identity import utc_now
 from services.domain.external import Identifier
 from services.http_server.envelope import (
@@ -45,9 +44,10 @@ from services.http_server.envelope import (
     query_int,
     read_body,
 )
-from services.http_server.process import listen, run, serving
-from services.sandbox.settings import PaymentSettings, loaded
+from services.http_server.process import listen, serving
+from services.sandbox.settings import PaymentSettings, run_process
 from state.engine.database import Database, UtcDateTime, opened
+from state.engine.rows import change, has_any
 
 CAPTURED = "CAPTURED"
 DECLINED = "DECLINED"
@@ -98,7 +98,7 @@ def find(connection: Connection, order_id: str) -> Row[Any] | None:
 
 def is_voided(connection: Connection, order_id: str) -> bool:
     """Whether captures of the order are refused."""
-    return connection.execute(select(voided).where(voided.c.order_id == order_id)).first() is not None
+    return has_any(connection, voided, voided.c.order_id == order_id)
 
 
 def void(connection: Connection, order_id: str, now: datetime) -> Row[Any] | None:
@@ -122,13 +122,13 @@ def capture(
     row = {"order_id": order_id, "user_id": user_id, "metadata": metadata, "created_at": now}
     outcome = {"state": DECLINED} if is_declined else {"state": CAPTURED, "captured_at": now}
     connection.execute(insert(payments), row | outcome)
-    return connection.execute(select(payments).where(payments.c.order_id == order_id)).one(), True
+    return find(connection, order_id), True
 
 
 def refund(connection: Connection, order_id: str, now: datetime) -> Row[Any] | None:
     """Refund captured money once; a payment in another state is left unchanged."""
     captured = (payments.c.order_id == order_id, payments.c.state == CAPTURED)
-    connection.execute(update(payments).where(*captured).values(state=REFUNDED, refunded_at=now))
+    change(connection, payments, *captured, state=REFUNDED, refunded_at=now)
     return find(connection, order_id)
 
 
@@ -239,12 +239,5 @@ async def serve(
             await stop.wait()
 
 
-def main() -> None:
-    """Run the gateway as a process."""
-    settings = loaded(PaymentSettings)
-    logs.configure("WARNING")
-    run(lambda stop: serve(settings, stop), is_supervised=settings.is_supervised)
-
-
 if __name__ == "__main__":
-    main()
+    run_process(PaymentSettings, serve)

@@ -1,16 +1,20 @@
-"""Settings of the sandbox processes, read once per process from their own variables."""
+"""The sandbox processes: their settings, read once per process from their own variables, and their start."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.base import logs
 from services.base.addresses import sqlite_url, without_credentials
 from services.base.setting_types import DATA_DIR, InstallationName
 from services.base.settings import USUAL_INSTALLATION
+from services.http_server.process import run
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -63,7 +67,14 @@ class TrafficSettings(_Process):
     inventory_url: str = "http://127.0.0.1:8601"
 
 
-S = TypeVar("S", bound=BaseSettings)
+S = TypeVar("S", bound=_Process)
+
+
+def run_process(settings: type[S], serve: Callable[[S, asyncio.Event], Awaitable[None]]) -> None:
+    """Load the settings and run ``serve(settings, stop)`` until it returns."""
+    read = loaded(settings)
+    logs.configure("WARNING")
+    run(lambda stop: serve(read, stop), is_supervised=read.is_supervised)
 
 
 def loaded(settings: type[S]) -> S:

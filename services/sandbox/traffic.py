@@ -17,11 +17,9 @@ from uuid import UUID, uuid5
 
 import httpx
 
-from services.base import logs
 from services.domain.calls import RetryPolicy
-from services.http_server.process import run
 from services.sandbox.inventory_service.catalogue import CATALOGUE, NAMESPACE, Product
-from services.sandbox.settings import TrafficSettings, loaded
+from services.sandbox.settings import TrafficSettings, run_process
 
 log = logging.getLogger(__name__)
 
@@ -250,12 +248,5 @@ def _client(base_url: str, headers: dict[str, str]) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=base_url, headers=headers, timeout=15.0, trust_env=False)
 
 
-def main() -> None:
-    """Run the traffic as a process."""
-    settings = loaded(TrafficSettings)
-    logs.configure("WARNING")
-    run(lambda stop: drive(settings, stop), is_supervised=settings.is_supervised)
-
-
 if __name__ == "__main__":
-    main()
+    run_process(TrafficSettings, drive)

@@ -13,12 +13,13 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
-from services.base import logs
+from services.base.clock import utc_now
 from services.base.identity import utc_now
+from services.http_server.application import Clock
 from services.http_server.envelope import Clock
-from services.http_server.process import listen, run, serving
+from services.http_server.process import listen, serving
 from services.sandbox.inventory_service import outbox, stock
 from services.sandbox.inventory_service.api import InventoryApi
 from services.sandbox.inventory_service.catalogue import CATALOGUE, put_on_shelves
@@ -26,9 +27,10 @@ from services.sandbox.inventory_service.event_link import EventLink
 from services.sandbox.inventory_service.faults import Faults
 from services.sandbox.inventory_service.reservations import SWEEP_LIMIT
 from services.sandbox.inventory_service.tables import dead_letters, make
-from services.sandbox.settings import InventorySettings, loaded
+from services.sandbox.settings import InventorySettings, run_process
 from state import outbox as stored
 from state.engine.database import Database, opened
+from state.engine.rows import count
 
 log = logging.getLogger(__name__)
 
@@ -91,16 +93,9 @@ def _counts(connection: Connection) -> dict[str, int]:
     return {
         "outboxPending": stored.pending(connection)[0],
         "outboxUndeliverable": stored.count_undeliverable(connection),
-        "deadLetters": connection.scalar(select(func.count()).select_from(dead_letters)) or 0,
+        "deadLetters": count(connection, dead_letters),
     }
 
 
-def main() -> None:
-    """Run the service until it is stopped."""
-    settings = loaded(InventorySettings)
-    logs.configure("WARNING")
-    run(lambda stop: serve(settings, stop), is_supervised=settings.is_supervised)
-
-
 if __name__ == "__main__":
-    main()
+    run_process(InventorySettings, serve)

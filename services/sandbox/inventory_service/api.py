@@ -152,7 +152,7 @@ class InventoryApi:
         found = await self._database.read(lambda connection: queries.availability(connection, lines, now))
         if self._faults.settings.soldOut:
             found = [(line, 0) for line, _ in found]
-        items = [_available(line, available) for line, available in found]
+        items = [_quantities(line, free) | {"available": free >= line.quantity} for line, free in found]
         return answer({"available": all(item["available"] for item in items), "items": items}, now)
 
     async def reserve(self, request: Request) -> Response:
@@ -263,11 +263,10 @@ class InventoryApi:
         return answer({"state": "ok"} | await self._health(), self._clock())
 
 
-def _available(line: Line, available: int) -> dict[str, Any]:
+def _quantities(line: Line, available: int) -> dict[str, Any]:
     return {
         "productId": line.product_id,
         "variantId": line.variant_id,
-        "available": available >= line.quantity,
         "requestedQuantity": line.quantity,
         "availableQuantity": available,
     }
@@ -283,7 +282,7 @@ def _reserved(reservation: Reservation, lines: tuple[Line, ...]) -> dict[str, An
 
 
 def _insufficient(order_id: str, error: InsufficientStock) -> Rejection:
-    items = queries.short_lines(error.short)
+    items = [_quantities(line, available) for line, available in error.short]
     message = f"{len(items)} of the products of order {order_id} are short of stock."
     return Rejection(409, "INSUFFICIENT_INVENTORY", message, {"items": items})
 

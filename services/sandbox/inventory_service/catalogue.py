@@ -96,13 +96,8 @@ def put_on_shelves(connection: Connection, catalogue: Sequence[Product], now: da
 
 def _row(product: Product) -> dict[str, object]:
     return {
-        "product_id": product.product_id,
-        "variant_id": product.variant_id,
-        "name": product.name,
+        **{name: getattr(product, name) for name in ("product_id", "variant_id", "name", "low_stock_threshold")},
         "on_hand": 0,
-        "reserved": 0,
-        "safety": 0,
-        "low_stock_threshold": product.low_stock_threshold,
         # The level is set without an event, so that a new sandbox publishes no event for each product.
         "level": level_of(product.on_hand, product.low_stock_threshold),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -39,10 +39,20 @@ def availability(connection: Connection, lines: Iterable[Line], now: datetime) -
     overdue = _overdue_quantities(connection, now)
     found = []
     for line in lines:
-        is_it = (stock.c.product_id == line.product_id, stock.c.variant_id == line.variant_id)
-        free = connection.scalar(select(stock.c.on_hand - stock.c.reserved - stock.c.safety).where(*is_it))
-        found.append((line, max(0, free + overdue.get(line.sku, 0)) if free is not None else 0))
+        row = stock_row(connection, line.product_id, line.variant_id)
+        found.append((line, free(row, overdue.get(line.sku, 0)) if row else 0))
     return found
+
+
+def stock_row(connection: Connection, product_id: str, variant_id: str) -> Row[Any] | None:
+    of_it = (stock.c.product_id == product_id, stock.c.variant_id == variant_id)
+    return connection.execute(select(stock).where(*of_it)).one_or_none()
+
+
+def free(row: Row[Any], overdue: int = 0) -> int:
+    """The quantity available to a new reservation, with ``overdue`` units of reservations whose time has passed."""
+    quantity: int = row.on_hand - row.reserved - row.safety + overdue
+    return max(0, quantity)
 
 
 def stock_list(connection: Connection, now: datetime) -> list[dict[str, Any]]:
@@ -54,8 +64,7 @@ def stock_list(connection: Connection, now: datetime) -> list[dict[str, Any]]:
 
 def stock_item(connection: Connection, product_id: str, variant_id: str, now: datetime) -> dict[str, Any] | None:
     """One product, or None."""
-    is_it = (stock.c.product_id == product_id, stock.c.variant_id == variant_id)
-    row = connection.execute(select(stock).where(*is_it)).one_or_none()
+    row = stock_row(connection, product_id, variant_id)
     return _stock_view(row, _overdue_quantities(connection, now).get((product_id, variant_id), 0)) if row else None
 
 
@@ -133,8 +142,7 @@ def _held(connection: Connection, *criteria: Any) -> dict[Sku, int]:
 
 
 def _stock_view(row: Row[Any], overdue: int) -> dict[str, Any]:
-    free = row.on_hand - row.reserved - row.safety + overdue
-    return wire(row) | {"reserved": row.reserved - overdue, "available": max(0, free)}
+    return wire(row) | {"reserved": row.reserved - overdue, "available": free(row, overdue)}
 
 
 def _reservation_view(connection: Connection, row: Row[Any], now: datetime) -> dict[str, Any]:
@@ -142,16 +150,3 @@ def _reservation_view(connection: Connection, row: Row[Any], now: datetime) -> d
     lines = connection.execute(select(*_LINE).where(of_it).order_by(*_LINE[:2]))
     is_over = row.state == ACTIVE and row.expires_at <= now
     return wire(row) | {"items": [wire(line) for line in lines]} | ({"state": EXPIRED} if is_over else {})
-
-
-def short_lines(found: Sequence[tuple[Line, int]]) -> list[dict[str, Any]]:
-    """Lines with requested and available quantity, in the form of error details."""
-    return [
-        {
-            "productId": line.product_id,
-            "variantId": line.variant_id,
-            "requestedQuantity": line.quantity,
-            "availableQuantity": available,
-        }
-        for line, available in found
-    ]

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select
 
 from services.domain.orders.model import Line, aggregated
 from services.sandbox.inventory_service import tables
 from services.sandbox.inventory_service.stock_ledger import StockBook, in_order
 from services.sandbox.inventory_service.tables import reservation_lines, reservations, returns, tombstones
+from state.engine.rows import change, has_any
 
 SWEEP_LIMIT = 200
 """Maximum reservations expired in one transaction, so that it does not block other transactions for long."""
@@ -114,18 +115,11 @@ def add(
         "updated_at": book.now,
     }
     book.connection.execute(insert(reservations), row)
-    book.connection.execute(insert(reservation_lines), [_line_row(reservation_id, line) for line in lines])
+    columns = ("product_id", "variant_id", "quantity")
+    values = [{name: getattr(line, name) for name in columns} | {"reservation_id": reservation_id} for line in lines]
+    book.connection.execute(insert(reservation_lines), values)
     items = tuple(ReservedLine(line, 0, 0) for line in lines)
     return Reservation(reservation_id, order_id, tables.ACTIVE, expires_at, None, mismatch=False, items=items)
-
-
-def _line_row(reservation_id: str, line: Line) -> dict[str, Any]:
-    return {
-        "reservation_id": reservation_id,
-        "product_id": line.product_id,
-        "variant_id": line.variant_id,
-        "quantity": line.quantity,
-    }
 
 
 def expire(book: StockBook, reservation: Reservation) -> None:
@@ -151,8 +145,7 @@ def end(book: StockBook, reservation: Reservation, state: str, **values: Any) ->
 
 
 def set_values(connection: Connection, reservation: Reservation, values: dict[str, Any]) -> None:
-    of_it = reservations.c.reservation_id == reservation.reservation_id
-    connection.execute(update(reservations).where(of_it).values(values))
+    change(connection, reservations, reservations.c.reservation_id == reservation.reservation_id, **values)
 
 
 def reference(reservation: Reservation) -> dict[str, str | None]:
@@ -160,8 +153,7 @@ def reference(reservation: Reservation) -> dict[str, str | None]:
 
 
 def is_tombstoned(connection: Connection, order_id: str) -> bool:
-    found = select(tombstones.c.order_id).where(tombstones.c.order_id == order_id)
-    return connection.scalar(found) is not None
+    return has_any(connection, tombstones, tombstones.c.order_id == order_id)
 
 
 def add_tombstone(connection: Connection, order_id: str, cause: str, now: datetime) -> None:
@@ -169,28 +161,24 @@ def add_tombstone(connection: Connection, order_id: str, cause: str, now: dateti
         connection.execute(insert(tombstones), {"order_id": order_id, "cause": cause, "at": now})
 
 
+def has_reserved(connection: Connection, order_id: str) -> bool:
+    """Whether the order has a reservation in any state."""
+    return has_any(connection, reservations, reservations.c.order_id == order_id)
+
+
 def has_heard_of(connection: Connection, order_id: str) -> bool:
     """Whether the order has ever reserved or released stock here."""
-    reserved = select(reservations.c.reservation_id).where(reservations.c.order_id == order_id).limit(1)
-    return is_tombstoned(connection, order_id) or connection.scalar(reserved) is not None
+    return is_tombstoned(connection, order_id) or has_reserved(connection, order_id)
 
 
 def is_returned(connection: Connection, order_id: str, return_id: str) -> bool:
-    found = select(returns.c.return_id).where(returns.c.order_id == order_id, returns.c.return_id == return_id)
-    return connection.scalar(found) is not None
-
-
-_COUNT_RETURNED = (
-    update(reservation_lines)
-    .where(
-        reservation_lines.c.reservation_id == bindparam("reservation"),
-        reservation_lines.c.product_id == bindparam("product"),
-        reservation_lines.c.variant_id == bindparam("variant"),
-    )
-    .values(returned=reservation_lines.c.returned + bindparam("by"))
-)
+    return has_any(connection, returns, returns.c.order_id == order_id, returns.c.return_id == return_id)
 
 
 def count_returned(connection: Connection, reservation: Reservation, line: Line) -> None:
-    key = {"reservation": reservation.reservation_id, "product": line.product_id, "variant": line.variant_id}
-    connection.execute(_COUNT_RETURNED, key | {"by": line.quantity})
+    of_line = (
+        reservation_lines.c.reservation_id == reservation.reservation_id,
+        reservation_lines.c.product_id == line.product_id,
+        reservation_lines.c.variant_id == line.variant_id,
+    )
+    change(connection, reservation_lines, *of_line, returned=reservation_lines.c.returned + line.quantity)

@@ -14,15 +14,17 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert
 
 from services.domain.external import id_key
 from services.domain.orders.model import Line, aggregated
 from services.sandbox.inventory_service import reservations as rows
 from services.sandbox.inventory_service import tables
+from services.sandbox.inventory_service.queries import free, stock_row
 from services.sandbox.inventory_service.reservations import SWEEP_LIMIT, Reservation
 from services.sandbox.inventory_service.stock_ledger import StockBook, in_order
-from services.sandbox.inventory_service.tables import reservation_lines, reservations, returns, stock
+from services.sandbox.inventory_service.tables import reservation_lines, reservations, returns
+from state.engine.rows import change
 
 
 class InsufficientStock(Exception):
@@ -202,8 +204,8 @@ def adjust(connection: Connection, *, product_id: str, variant_id: str, delta: i
     """Adjust the stock on hand. Returns the stock row afterwards. Raises AdjustmentRefused."""
     with StockBook(connection, now) as book:
         if book.adjust(tables.ADJUST, (product_id, variant_id), delta, reason=reason):
-            return _stock_row(connection, product_id, variant_id)
-    row = _stock_row(connection, product_id, variant_id)
+            return stock_row(connection, product_id, variant_id)
+    row = stock_row(connection, product_id, variant_id)
     raise AdjustmentRefused(row.on_hand if row else None, row.reserved if row else None)
 
 
@@ -250,9 +252,8 @@ def _deduct_if_reserved(connection: Connection, found: Reservation, now: datetim
 def _deduct(book: StockBook, reserved: Reservation) -> None:
     for line in reserved.lines:
         book.move(tables.DEDUCT, line.sku, -line.quantity, -line.quantity, **rows.reference(reserved))
-    whole = {"deducted": reservation_lines.c.quantity}
     of_it = reservation_lines.c.reservation_id == reserved.reservation_id
-    book.connection.execute(update(reservation_lines).where(of_it).values(whole))
+    change(book.connection, reservation_lines, of_it, deducted=reservation_lines.c.quantity)
     rows.end(book, reserved, tables.CONFIRMED, confirmed_at=book.now)
 
 
@@ -273,8 +274,7 @@ def _restock(book: StockBook, deducted: Reservation) -> None:
 def _why_unknown(connection: Connection, order_id: str) -> ConfirmationFailure:
     if rows.is_tombstoned(connection, order_id):
         return ConfirmationFailure.RELEASED
-    other = connection.scalar(select(reservations.c.reservation_id).where(reservations.c.order_id == order_id).limit(1))
-    return ConfirmationFailure.UNKNOWN if other is None else ConfirmationFailure.MISMATCH
+    return ConfirmationFailure.MISMATCH if rows.has_reserved(connection, order_id) else ConfirmationFailure.UNKNOWN
 
 
 def _accepted(reservation: Reservation, lines: Sequence[Line]) -> list[Line]:
@@ -283,11 +283,6 @@ def _accepted(reservation: Reservation, lines: Sequence[Line]) -> list[Line]:
     return [line for line in capped if line.quantity > 0]
 
 
-def _stock_row(connection: Connection, product_id: str, variant_id: str) -> Any:
-    found = select(stock).where(stock.c.product_id == product_id, stock.c.variant_id == variant_id)
-    return connection.execute(found).one_or_none()
-
-
 def _available(connection: Connection, line: Line) -> int:
-    row = _stock_row(connection, line.product_id, line.variant_id)
-    return max(0, row.on_hand - row.reserved - row.safety) if row else 0
+    row = stock_row(connection, line.product_id, line.variant_id)
+    return free(row) if row else 0
