@@ -50,9 +50,8 @@ class AlertActions:
             after = replace(before, acknowledged_at=at, acknowledged_by=actor, acknowledged_note=note)
             alerts.put(connection, after)
             alerts.add_events(connection, [event_of(after, "ACKNOWLEDGED", at, actor=actor, detail=note or None)])
-            was, becomes = _acknowledged(before), _acknowledged(after)
             entry = _entry("ACKNOWLEDGE_ALERT", f"alert:{alert_id}", actor, note or None, at, action_id)
-            audit.add(connection, replace(entry, before=was, after=becomes))
+            audit.add(connection, replace(entry, before=_acknowledged(before), after=_acknowledged(after)))
             return after
 
         return await self._database.write(transaction)
@@ -157,4 +156,4 @@ def _facts(silence: Silence, hit: list[str]) -> dict[str, Any]:
 
 
 def _entry(action: str, target: str, actor: str, reason: str | None, at: datetime, action_id: str | None) -> AuditEntry:
-    return AuditEntry(at, actor, action, target, None, reason, None, None, "done", action_id)
+    return AuditEntry(at, actor, action, target, reason=reason, action_id=action_id)

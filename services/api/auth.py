@@ -64,14 +64,11 @@ class Authenticator:
             raise Unauthorized("A bearer token is needed.")
         for token in self._tokens:
             if hmac.compare_digest(token.token.encode(), presented.strip().encode()):
-                return self._with_role(token, roles)
+                if token.role not in roles:
+                    details = {"role": token.role, "allowed": sorted(roles)}
+                    raise Forbidden(f"Role {token.role} may not do this.", details)
+                return Caller(token.name, token.role, has_token=True)
         raise Unauthorized("This token is not known.")
-
-    def _with_role(self, token: ApiToken, roles: frozenset[str]) -> Caller:
-        if token.role not in roles:
-            allowed = sorted(roles)
-            raise Forbidden(f"Role {token.role} may not do this.", {"role": token.role, "allowed": allowed})
-        return Caller(token.name, token.role, has_token=True)
 
 
 def _trusted(name: str | None) -> Caller:

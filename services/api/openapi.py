@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -64,8 +63,9 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     texts: dict[str, Any] = {"title": app.title, "version": app.version, "description": app.description}
     document = get_openapi(**texts, routes=app.routes, openapi_version="3.1.0")
     schemas = document["components"]["schemas"]
-    for operation in _operations(document):
-        _complete(operation, schemas)
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            _complete(operation, schemas)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
@@ -95,11 +95,6 @@ def docs_routes(app: FastAPI) -> list[BaseRoute]:
         return page
 
     return [Route(OPENAPI, openapi), Route(DOCS, docs), Mount(STATIC, StaticFiles(directory=STATIC_FILES))]
-
-
-def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for methods in document["paths"].values():
-        yield from methods.values()
 
 
 def _complete(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
@@ -147,7 +142,7 @@ def example(name: str, schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
         return EXAMPLES[name] if EXAMPLES.get(name) in schema["enum"] else schema["enum"][0]
     kinds = schema.get("type", "object")
     kind = kinds[0] if isinstance(kinds, list) else kinds
-    if _is_of(kind, EXAMPLES.get(name)):
+    if isinstance(EXAMPLES.get(name), PYTHON_TYPES.get(kind, ())):
         return EXAMPLES[name]
     return _made(name, kind, schema, schemas)
 
@@ -174,7 +169,3 @@ PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "integer": (int,),
     "number": (int, float),
 }
-
-
-def _is_of(kind: str, value: Any) -> bool:
-    return isinstance(value, PYTHON_TYPES.get(kind, ()))

@@ -9,7 +9,8 @@ Source: Prometheus' documentation of increase() and histogram_quantile().
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -74,12 +75,7 @@ class MaxGauge:
         return f"max{_by(self.by)}({f'max_over_time({series}[{window}])' if self.is_over_window else series})"
 
     def evaluate(self, data: MetricData) -> Vector:
-        found: Vector = {}
-        for labels, value in data.gauges(self.metric):
-            if _match(labels, self.matchers):
-                key = _key(labels, self.by)
-                found[key] = max(value, found.get(key, value))
-        return found
+        return _combined(data.gauges(self.metric), self.matchers, self.by, max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +90,7 @@ class Increase:
         return f"sum{_by(self.by)}(increase({self.metric}{_braces(self.matchers)}[{window}]))"
 
     def evaluate(self, data: MetricData) -> Vector:
-        found: Vector = {}
-        for labels, grown in data.increases(self.metric):
-            if _match(labels, self.matchers):
-                key = _key(labels, self.by)
-                found[key] = found.get(key, 0.0) + grown
-        return found
+        return _combined(data.increases(self.metric), self.matchers, self.by, operator.add)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +201,18 @@ class Quantile:
                 buckets[bound] = buckets.get(bound, 0.0) + grown
         found = {labels: quantile(self.share, buckets) for labels, buckets in histograms.items()}
         return {labels: value for labels, value in found.items() if value is not None}
+
+
+def _combined(
+    series: Iterable[SeriesValue], matchers: Matchers, by: tuple[str, ...], combine: Callable[[float, float], float]
+) -> Vector:
+    """The values of the series that match, combined per value of the labels ``by``."""
+    found: Vector = {}
+    for labels, value in series:
+        if _match(labels, matchers):
+            key = _key(labels, by)
+            found[key] = combine(found[key], value) if key in found else value
+    return found
 
 
 def _match(labels: Mapping[str, str], matchers: Matchers) -> bool:

@@ -173,7 +173,7 @@ class Metrics:
 
     def _latency(self, operation: str) -> dict[str, Any]:
         samples = {"buckets": [], "sum": 0.0, "count": 0}  # type: dict[str, Any]
-        for metric in self._duration.labels(operation)._samples():  # noqa: SLF001 - no public reader of one child
+        for metric in self._duration_of[operation]._samples():  # noqa: SLF001 - no public reader of one child
             if metric.name == "_bucket":
                 samples["buckets"].append(int(metric.value))
             elif metric.name == "_count":
@@ -183,21 +183,17 @@ class Metrics:
         return samples
 
     def _make_all_series(self, breakers: Sequence[str]) -> None:
-        for operation in INVENTORY_CALLS:
-            self._duration.labels(operation)
-        for breaker, state in product(breakers, BREAKER_STATES):
+        for breaker in breakers:
             self.breaker_is(breaker, "closed")
-            self._transitions.labels(breaker, state)
-        for counter, values in (
-            (self._notifications, NOTIFICATION_OUTCOMES),
-            (self._alerting_failures, ALERTING_PARTS),
+        for counter, label_sets in (
+            (self._transitions, product(breakers, BREAKER_STATES)),
+            (self._notifications, product(NOTIFICATION_OUTCOMES)),
+            (self._alerting_failures, product(ALERTING_PARTS)),
+            (self._published, product(events.OUTGOING, PUBLISH_OUTCOMES)),
+            (self._consumed, product((*events.INCOMING, "unknown"), CONSUME_OUTCOMES)),
         ):
-            for value in values:
-                counter.labels(value)
-        for event_type, outcome in product(events.OUTGOING, PUBLISH_OUTCOMES):
-            self._published.labels(event_type, outcome)
-        for event_type, outcome in product((*events.INCOMING, "unknown"), CONSUME_OUTCOMES):
-            self._consumed.labels(event_type, outcome)
+            for labels in label_sets:
+                counter.labels(*labels)
         for reason in ReviewReason:
             self._queues["manual_reviews_open"].labels(reason.value)
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from services.messaging.envelope import SOURCE as ORDER_SOURCE
 from state.engine.database import UtcDateTime
+from state.tables.base import optional, required
 
 metadata = MetaData()
 
@@ -80,9 +81,7 @@ reservations = Table(
     Column("order_id", String(128), nullable=False),
     Column("user_id", String(128)),
     Column("state", String(16), nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("expires_at", UtcDateTime, nullable=False),
-    Column("updated_at", UtcDateTime, nullable=False),
+    *required(UtcDateTime, "created_at", "expires_at", "updated_at"),
     Column("confirmed_at", UtcDateTime),
     Column("mismatch", Boolean, nullable=False, default=False, doc="order.created named other lines than are held."),
     _one_of("state", RESERVATION_STATES),
@@ -137,10 +136,8 @@ ledger = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("at", UtcDateTime, nullable=False),
     Column("kind", String(16), nullable=False),
-    Column("product_id", String(128), nullable=False),
-    Column("variant_id", String(128), nullable=False),
-    Column("on_hand_delta", Integer, nullable=False),
-    Column("reserved_delta", Integer, nullable=False),
+    *required(String(128), "product_id", "variant_id"),
+    *required(Integer, "on_hand_delta", "reserved_delta"),
     Column("order_id", String(128)),
     Column("reservation_id", String(64)),
     Column("reason", String(200)),
@@ -179,8 +176,7 @@ outbox = Table(
     Column("order_id", String(260), nullable=False, doc="The correlation id: the order's, or product/variant."),
     Column("payload", LargeBinary, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    Column("published_at", UtcDateTime),
-    Column("claimed_until", UtcDateTime),
+    *optional(UtcDateTime, "published_at", "claimed_until"),
     Column("attempts", Integer, nullable=False, default=0),
     Column("last_error", Text),
     Column("traceparent", String(55), doc="Of the request or event that caused it."),
