@@ -146,7 +146,7 @@ class WebhookDelivery:
             if due is None:
                 return False
             until = now + LEASE_TIME
-            taking = partial(leases.take, name=DELIVERY_LEASE, holder=self._replica, now=now, until=until)
+            taking = partial(replicas.take_lease, name=DELIVERY_LEASE, holder=self._replica, now=now, until=until)
             if not await self._database.write(taking):
                 return False
             await self._send(due)

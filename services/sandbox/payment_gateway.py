@@ -32,7 +32,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services.base.clock import utc_now
 from services.base.identity import utc_now
 from services.domain.external import Identifier
 from services.http_server.envelope import (

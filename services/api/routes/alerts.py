@@ -13,7 +13,6 @@ from fastapi import APIRouter, Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, WithJsonSchema, model_validator
 from sqlalchemy import Connection
 from starlette.requests import Request
-from state.silences import Silence
 
 from services.alerting.evaluator import silence_matchers
 from services.alerting.receiver import Received
@@ -35,8 +34,8 @@ from services.api.models import (
 )
 from services.api.routing import PATH_ID, ApiRoute, Operator, OrderService, Parameters, Service, Trader, errors
 from services.domain.external import Identifier, NotAllowed, UtcTime, storable_text
-from state import alerts, notifications, silences
-from state.alerts import FIRING, MAX_PAGE, PENDING, RESOLVED, WORKER, Alert
+from state import alerts, notifications
+from state.alerts import FIRING, MAX_PAGE, PENDING, RESOLVED, WORKER, Alert, Silence
 from state.notifications import Notification
 
 ALERTS, ALERT = "/api/v1/alerts", "/api/v1/alerts/{alertId}"
@@ -280,8 +279,8 @@ async def list_silences(query: Parameters[SilencesQuery], service: Service) -> P
 
     def read(connection: Connection) -> list[Silence]:
         if query.state == "running":
-            return silences.running(connection, now)[: query.limit]
-        return silences.ended(connection, now, query.limit)
+            return alerts.running_silences(connection, now)[: query.limit]
+        return alerts.ended_silences(connection, now, query.limit)
 
     found = await service.database.read(read)
     return Page[SilenceResource](items=[SilenceResource.at(now, silence) for silence in found])

@@ -15,9 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.base.clock import utc_now
 from services.base.identity import utc_now
-from services.http_server.application import Clock
 from services.http_server.envelope import Clock
 from services.http_server.process import listen, serving
 from services.sandbox.inventory_service import outbox, stock
