@@ -18,8 +18,6 @@ def _page(name: str, title: str, icon: str, tip: str, *, default: bool = False) 
 
 def _sections() -> dict[str, list[StreamlitPage]]:
     """The pages in the sidebar; the Sandbox page is visible only in a sandbox."""
-    live = console().status.live().value
-    is_sandbox = live.sandbox if live else console().status.is_sandbox
     monitor = [
         _page("overview", "Overview", "monitoring", "Is the integration healthy, and if not, why not?", default=True),
         _page(
@@ -44,7 +42,7 @@ def _sections() -> dict[str, list[StreamlitPage]]:
     ]
     drills = st.Page(
         "sandbox.py", title="Sandbox", icon=":material/science:", help="Drills before a sale, and the demo's stock.",
-        visibility="visible" if is_sandbox else "hidden",
+        visibility="visible" if console().status.is_sandbox else "hidden",
     )  # fmt: skip
     return {"Monitor": monitor, "Work": work, "Team": team, "Sandbox": [drills]}
 

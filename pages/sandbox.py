@@ -17,8 +17,7 @@ STOPPABLE = (Phase.WAITING, Phase.APPLYING, Phase.RUNNING)
 
 def everything() -> None:
     actions.flash()
-    known = console().status.live().value
-    if not (known.sandbox if known else console().status.is_sandbox):
+    if not console().status.is_sandbox:
         st.info("A real Inventory Service is in use; drills are for the sandbox.", icon=":material/science:")
         return
     if asked := address.get("drill")[:128]:

@@ -61,9 +61,7 @@ def page(
 
 
 def _badges(place: DeltaGenerator) -> None:
-    live = console().status.live().value
-    is_sandbox = live.sandbox if live else console().status.is_sandbox
-    badge = ":violet-badge[:material/science: SANDBOX] " * is_sandbox
+    badge = ":violet-badge[:material/science: SANDBOX] " * console().status.is_sandbox
     firing = console().alerts.firing()
     if firing.value:
         color = "gray" if firing.problem else "red"

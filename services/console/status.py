@@ -94,11 +94,13 @@ class Status:
 
     @property
     def is_sandbox(self) -> bool:
-        """Whether the settings are those of the sandbox; the report of a live worker takes precedence."""
-        return self._settings.is_sandbox
+        """Whether a live worker reports the sandbox; without one, whether the settings are those of the sandbox."""
+        reported = self.live().value
+        return reported.sandbox if reported else self._settings.is_sandbox
 
     def live(self) -> Reading[Live]:
-        return self._access.read("live", LIVE_TTL, lambda c: live(c, self._access.now(), sandbox=self.is_sandbox))
+        is_sandbox = self._settings.is_sandbox
+        return self._access.read("live", LIVE_TTL, lambda c: live(c, self._access.now(), sandbox=is_sandbox))
 
     def trends(self) -> Reading[Trends]:
         window = timedelta(milliseconds=self._settings.alert_window)
