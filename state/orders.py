@@ -15,6 +15,7 @@ from services.domain.orders.ending import shows_capture as entry_shows_capture
 from services.domain.orders.model import Line, Order
 from services.domain.reviews import ReviewState
 from state.engine import rows
+from state.engine.rows import Rows
 from state.engine.statements import Prepared
 from state.tables import idempotency_keys, order_history, order_items, orders, returns, reviews
 
@@ -23,10 +24,10 @@ MAX_PAGE = 200
 
 _COLUMNS = [column for column in orders.c if column.name != "request_hash"]
 _FIELDS = [column.name for column in _COLUMNS]
-_ITEM_COLUMNS = [order_items.c.product_id, order_items.c.variant_id, order_items.c.quantity, order_items.c.returned]
+_LINES = Rows(order_items, Line)
 
 _SELECT_ONE = Prepared(
-    select(*_COLUMNS, *_ITEM_COLUMNS)
+    select(*_COLUMNS, *_LINES.columns)
     .join(order_items, order_items.c.order_id == orders.c.order_id)
     .where(orders.c.order_id == bindparam("id"))
     .order_by(order_items.c.line)
@@ -47,17 +48,8 @@ def add(connection: Connection, order: Order, request_hash: str) -> None:
     """Insert a new order and its lines; raises IntegrityError when the id is taken."""
     row = {name: getattr(order, name) for name in _FIELDS}
     _INSERT_ORDER.run(connection, row | {"request_hash": request_hash})
-    items = [
-        {
-            "order_id": order.order_id,
-            "product_id": line.product_id,
-            "variant_id": line.variant_id,
-            "line": number,
-            "quantity": line.quantity,
-            "returned": 0,
-        }
-        for number, line in enumerate(order.lines)
-    ]
+    of_order = {"order_id": order.order_id, "returned": 0}
+    items = [_LINES.values(line) | of_order | {"line": number} for number, line in enumerate(order.lines)]
     _INSERT_ITEMS.run_many(connection, items)
 
 
@@ -120,7 +112,7 @@ def get_many(connection: Connection, ids: Sequence[str]) -> list[Order]:
         return []
     heads = connection.execute(select(*_COLUMNS).where(orders.c.order_id.in_(ids))).fetchall()
     lines: dict[str, list[Line]] = {}
-    items = select(order_items.c.order_id, *_ITEM_COLUMNS).where(order_items.c.order_id.in_(ids))
+    items = select(order_items.c.order_id, *_LINES.columns).where(order_items.c.order_id.in_(ids))
     for row in connection.execute(items.order_by(order_items.c.order_id, order_items.c.line)):
         lines.setdefault(row[0], []).append(Line(*row[1:]))
     found = {row.order_id: _order(row, tuple(lines.get(row.order_id, ()))) for row in heads}
@@ -203,44 +195,31 @@ def add_return(
 MAX_ENTRIES = 1000
 """Maximum of entries shown for one order; only endless retries write more."""
 
+_ENTRIES = Rows(order_history, TimelineEntry)
 _INSERT_ENTRY = Prepared(insert(order_history), ("order_id", "at", "kind", "title", "details", "actor"))
 
 
 def add_timeline(connection: Connection, order_id: str, entries: Sequence[TimelineEntry]) -> None:
     """Append entries in the given sequence, in the transaction that changes the order; entries never change."""
-    _INSERT_ENTRY.run_many(connection, [_entry_row(order_id, entry) for entry in entries])
+    stored = [_ENTRIES.values(entry) | {"order_id": order_id, "details": entry.details or None} for entry in entries]
+    _INSERT_ENTRY.run_many(connection, stored)
 
 
 def timeline(connection: Connection, order_id: str) -> list[TimelineEntry]:
     """The newest MAX_ENTRIES entries, oldest first by the time of the step, then by the time of recording."""
     table = order_history
-    statement = (
-        select(table.c.at, table.c.kind, table.c.title, table.c.details, table.c.actor)
-        .where(table.c.order_id == order_id)
-        .order_by(table.c.id.desc())
-        .limit(MAX_ENTRIES)
-    )
-    entries = [
-        TimelineEntry(at, kind, title, details or {}, actor)
-        for at, kind, title, details, actor in reversed(connection.execute(statement).all())
-    ]
-    return sorted(entries, key=lambda entry: entry.at)
+    newest = _ENTRIES.some(connection, table.c.order_id == order_id, order=[table.c.id.desc()], limit=MAX_ENTRIES)
+    return sorted((_readable(entry) for entry in reversed(newest)), key=lambda entry: entry.at)
 
 
 def shows_capture(connection: Connection, order_id: str) -> bool:
     """Whether a transition of the order shows captured money."""
     table = order_history
     of_it = (table.c.order_id == order_id, table.c.kind == TRANSITION)
-    found = connection.execute(select(table.c.at, table.c.kind, table.c.title, table.c.details).where(*of_it))
-    return any(entry_shows_capture(TimelineEntry(at, kind, title, details or {})) for at, kind, title, details in found)
+    transitions = _ENTRIES.read(connection, select(*_ENTRIES.columns).where(*of_it))
+    return any(entry_shows_capture(_readable(entry)) for entry in transitions)
 
 
-def _entry_row(order_id: str, entry: TimelineEntry) -> dict[str, Any]:
-    return {
-        "order_id": order_id,
-        "at": entry.at,
-        "kind": entry.kind,
-        "title": entry.title,
-        "details": entry.details or None,
-        "actor": entry.actor,
-    }
+def _readable(entry: TimelineEntry) -> TimelineEntry:
+    """The entry with details; a row without details has NULL."""
+    return entry if entry.details else replace(entry, details={})
