@@ -17,10 +17,9 @@ from sqlalchemy import Connection
 from services.base.context import continuing, current_traceparent
 from services.domain import incident_impact
 from services.domain.calls import Attempts, attempts_of
-from services.domain.errors import NotFound
-from services.domain.orders import failed_steps
+from services.domain.errors import NotFound, reason_of
+from services.domain.orders import lifecycle
 from services.domain.orders.changes import ACTION, CALL, EVENT_OUT, TRANSITION, Change, TimelineEntry
-from services.domain.orders.failed_steps import with_success_noted
 from services.domain.orders.model import Order
 from services.messaging.envelope import encode
 from services.tracing.port import Tracer
@@ -68,7 +67,7 @@ class UnitOfWork:
     def record(self, order: Order, change: Change, *, attempts: Attempts = (), actor: str | None = None) -> Order:
         """Write a change under the order's version check; raises StaleOrder and writes nothing when it fails."""
         connection, at = self.connection, self._clock()
-        change = with_success_noted(order, change)
+        change = lifecycle.with_success_noted(order, change)
         saved = orders.save(connection, order, change.values, at)
         timeline = [*call_entries(attempts), *change.timeline]
         timeline += self._store_events(order, change, at)
@@ -267,13 +266,13 @@ async def note_failure(context: OrdersContext, order_id: str, error: Exception) 
     logger.warning("order_step_failed", extra={"order_id": order_id}, exc_info=error)
     if is_of_database(error):
         return
-    reason = failed_steps.reason_of(error)
+    reason = reason_of(error)
 
     def decide(_: Connection, order: Order) -> Change | None:
         # An order without a due time was finished by another run meanwhile.
         if order.due_at is None:
             return None
-        change = failed_steps.failed(order, reason, context.clock())
+        change = lifecycle.step_failed(order, reason, context.clock())
         return after_calls(attempts_of(error), change) if change.timeline else change
 
     try:

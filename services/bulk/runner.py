@@ -35,7 +35,8 @@ from services.domain.bulk import (
     next_step,
 )
 from services.domain.calls import InventoryCall
-from services.domain.orders.failed_steps import TRIES, reason_of
+from services.domain.errors import reason_of
+from services.domain.orders.lifecycle import TRIES
 from services.unit_of_work import OrdersContext, raise_first
 from state import bulk_jobs
 from state.bulk_jobs import BulkItem, BulkJob

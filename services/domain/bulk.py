@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from services.domain.orders.changes import CALLED_OFF
-from services.domain.orders.failed_steps import TRIES
+from services.domain.orders.lifecycle import TRIES
 from services.domain.orders.model import InventoryStatus, Order, OrderStatus
 from services.domain.reviews import ReviewAction
 

@@ -113,9 +113,6 @@ class RetryPolicy:
         return max(jittered, retry_after_seconds or 0.0)
 
 
-MAX_CODE = 40
-"""Characters of a stored code."""
-
 _CODE = re.compile(r"[A-Z][A-Z_]{0,39}")
 
 

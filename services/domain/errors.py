@@ -30,6 +30,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from services.domain.external import cut_text
+
 Details = dict[str, Any]
 
 
@@ -205,3 +207,12 @@ class PaymentOutcomeUnknown(DependencyError):
     """The payment gateway gave no answer, so the money may have been captured."""
 
     code = "PAYMENT_UNKNOWN"
+
+
+MAX_REASON = 500
+"""Characters of the stored reason of an unexpected error."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the exception as one line of at most MAX_REASON characters that every database stores."""
+    return cut_text(" ".join(f"{type(error).__name__}: {error}".split()), MAX_REASON)

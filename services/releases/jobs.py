@@ -27,9 +27,9 @@ from services.domain.errors import (
     ReleaseConflict,
     ReleaseFailed,
     ReleaseQueued,
+    reason_of,
 )
 from services.domain.orders import changes, ending
-from services.domain.orders.failed_steps import reason_of
 from services.domain.orders.model import Order, ReleaseState
 from services.domain.reviews import ReleaseActionKind, ResolutionOutcome
 from services.unit_of_work import SYSTEM, OrdersContext, UnitOfWork, action_entry, call_entries, raise_first

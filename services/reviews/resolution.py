@@ -16,7 +16,7 @@ from services.clients.inventory.port import InventoryGateway
 from services.domain import incident_impact
 from services.domain.calls import attempts_of
 from services.domain.errors import ApiError, InvalidState, NotFound, ReviewConflict
-from services.domain.orders import ending, failed_steps, lifecycle
+from services.domain.orders import ending, lifecycle
 from services.domain.orders.changes import CALLED_OFF, Change
 from services.domain.orders.model import Order, OrderStatus, PaymentStatus, ReleaseState, ReviewReason
 from services.domain.reconciliation import reconcile
@@ -183,7 +183,7 @@ class ReviewResolution:
             change = ending.cancel(current, reason, now)
             # A cancel may have to wait for the outcome of the payment, so the payment is looked up at once.
             is_waiting = review.reason == ReviewReason.STEP_FAILED and current.status == OrderStatus.PAYING
-            return change.then(failed_steps.try_again(now)) if is_waiting else change
+            return change.then(lifecycle.retry_step(now)) if is_waiting else change
 
         await self._resolve_with(command, order, review, change)
 
@@ -214,7 +214,7 @@ class ReviewResolution:
         """Make the order due, so that the sweeper retries it within a second; another failure opens the case again."""
 
         def change(current: Order) -> Change | None:
-            return None if current.due_at is None else failed_steps.try_again(self._context.clock())
+            return None if current.due_at is None else lifecycle.retry_step(self._context.clock())
 
         await self._resolve_with(command, order, review, change)
 

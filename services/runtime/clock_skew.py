@@ -15,7 +15,7 @@ from functools import partial
 from sqlalchemy import Column, ColumnElement, Connection, Table, select, text, update
 
 from services.commands.queue import CLAIM as COMMAND_CLAIM
-from services.domain.orders.failed_steps import LONGEST_DELAY as LONGEST_STEP_DELAY
+from services.domain.orders.lifecycle import LONGEST_STEP_DELAY
 from services.reviews.cases import LEASE as CASE_CLAIM
 from services.unit_of_work import OrdersContext
 from state import notifications, outbox, replicas, tables

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.domain.orders.failed_steps import TRIES
+from services.domain.orders.lifecycle import TRIES
 from tests.alerting.prometheus import Server
 from tests.alerting.receiver import pager
 from tests.alerting.shop import PATIENCE_SECONDS, Everywhere, Shop, alerting, nothing_missing, ordering

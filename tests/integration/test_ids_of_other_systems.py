@@ -69,9 +69,9 @@ async def test_stock_is_reserved_found_and_released_under_any_id(
         lookup = HTTPInventoryLookup(transport, url, timeout_seconds=5, clock=now)
         assert (await noted(gateway.check_availability(lines), attempts)).available
         await noted(gateway.reserve(name, lines, name), attempts)
-        assert await lookup.stock_of(name) is StockState.RESERVED
+        assert (await lookup.find(name)).stock is StockState.RESERVED
         assert await noted(gateway.release(name), attempts) is True
-        assert await lookup.stock_of(name) is StockState.FREE
+        assert (await lookup.find(name)).stock is StockState.FREE
     assert {attempt.outcome for attempt in attempts} == {"success"}
 
 

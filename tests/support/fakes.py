@@ -422,9 +422,6 @@ class InMemoryInventoryLookup:
             return LookupResult(StockState.DEDUCTED, "CONFIRMED")
         return LookupResult(StockState.FREE, "RELEASED")
 
-    async def stock_of(self, order_id: str) -> StockState | None:
-        return (await self.find(order_id)).stock
-
 
 class PaymentFault(StrEnum):
     """How the next call to the payment gateway ends."""

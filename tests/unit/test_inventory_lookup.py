@@ -53,7 +53,7 @@ def a_lookup(service: Service, monotonic=lambda: 0.0) -> HTTPInventoryLookup:
 async def test_the_state_of_a_reservation_shows_what_is_reserved(state, meaning):
     service = Service(httpx.Response(200, json={"success": True, "data": {"orderId": "o-1", "state": state}}))
 
-    assert await a_lookup(service).stock_of("o-1") == meaning
+    assert (await a_lookup(service).find("o-1")).stock == meaning
 
     request = service.requests[0]
     assert (request.method, request.url.path) == ("GET", "/api/v1/inventory/reservations/o-1")
@@ -74,7 +74,7 @@ async def test_a_word_that_we_do_not_know_implies_nothing_about_the_stock(word):
 
 async def test_an_order_that_the_service_does_not_know_reserves_nothing():
     service = Service(httpx.Response(404, json={"success": False, "error": {"code": "RESERVATION_NOT_FOUND"}}))
-    assert await a_lookup(service).stock_of("o-1") == StockState.FREE
+    assert (await a_lookup(service).find("o-1")).stock == StockState.FREE
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ async def test_a_service_without_this_route_cannot_answer_and_is_left_alone_for_
     service = Service(response)
     lookup = a_lookup(service, lambda: now[0])
 
-    assert await lookup.stock_of("o-1") is None
+    assert (await lookup.find("o-1")).stock is None
     now[0] = PAUSE_SECONDS - 1
-    assert await lookup.stock_of("o-2") is None
+    assert (await lookup.find("o-2")).stock is None
     assert len(service.requests) == 1
 
     now[0] = PAUSE_SECONDS
-    assert await lookup.stock_of("o-2") is None
+    assert (await lookup.find("o-2")).stock is None
     assert len(service.requests) == 2
 
 
@@ -107,6 +107,6 @@ async def test_a_service_that_is_away_is_asked_again_at_once(response):
     service = Service(response)
     lookup = a_lookup(service)
 
-    assert await lookup.stock_of("o-1") is None
-    assert await lookup.stock_of("o-1") is None
+    assert (await lookup.find("o-1")).stock is None
+    assert (await lookup.find("o-1")).stock is None
     assert len(service.requests) == 2

@@ -209,9 +209,6 @@ class InventoryLookup(Protocol):
     async def find(self, order_id: str) -> LookupResult:
         """Return the inventory status, or the reason why it is unknown. Never raises for an unavailable service."""
 
-    async def stock_of(self, order_id: str) -> StockState | None:
-        """Return the stock state; None if unknown. Never raises for an unavailable service."""
-
 
 class HTTPInventoryLookup:
     """InventoryLookup over ``GET /api/v1/inventory/reservations/{orderId}``."""
@@ -239,9 +236,6 @@ class HTTPInventoryLookup:
         )
         self._monotonic = monotonic
         self._silent_until = float("-inf")
-
-    async def stock_of(self, order_id: str) -> StockState | None:
-        return (await self.find(order_id)).stock
 
     async def find(self, order_id: str) -> LookupResult:
         if self._monotonic() < self._silent_until:

@@ -1,6 +1,10 @@
-"""Pure decisions about an order from the request to the confirmation.
+"""Pure decisions about an order from the request to the confirmation, and about steps that failed unexpectedly.
 
-The functions read no clock, call no service and write no row. Source: docs/adr/0002; requirements 4, 6 and 7.3.
+The functions read no clock, call no service and write no row.
+
+A step is one run over an order: check, reserve, pay, request the confirmation, refund. Failed steps are counted and
+retried. The outcome of a failed step is unknown, so the next run starts as after a crash and queries the other services
+first. Source: docs/adr/0002; requirements 4, 6 and 7.3.
 """
 
 from __future__ import annotations
@@ -12,8 +16,8 @@ from typing import Any
 from services.domain.calls import stated_code
 from services.domain.errors import ApiError, CircuitOpen, DependencyError, InventoryThrottled
 from services.domain.orders import events
-from services.domain.orders.changes import Change, ReviewRequest, S, change_status, money_that_may_come
-from services.domain.orders.model import InventoryStatus, Order, PaymentStatus, ReviewReason
+from services.domain.orders.changes import Change, ReviewRequest, S, change_status, money_that_may_come, noted
+from services.domain.orders.model import InventoryStatus, Order, OrderStatus, PaymentStatus, ReviewReason
 
 
 def start_reserving(order: Order, at: datetime, due_at: datetime, *, unverified: ApiError | None = None) -> Change:
@@ -258,3 +262,49 @@ def reconfirm(order: Order, reservation_id: str, expires_at: datetime, at: datet
 def reservation_lasts(order: Order, at: datetime, margin: timedelta) -> bool:
     """Whether the reservation lasts for longer than ``margin``."""
     return order.reservation_expires_at is not None and order.reservation_expires_at - at > margin
+
+
+TRIES = 4
+"""Consecutive steps that failed unexpectedly after which a review case opens and an operator decides."""
+
+STEP_DELAY = timedelta(seconds=5)
+LONGEST_STEP_DELAY = timedelta(minutes=15)
+
+_MIDWAY = frozenset({OrderStatus.RECEIVED, OrderStatus.RESERVING, OrderStatus.PAYING})
+"""Statuses in which the next step begins at once. Reaching such a status does not reset the count of failures."""
+
+
+def step_delay(failures: int) -> timedelta:
+    """Return the delay after this many consecutive failed steps, at most LONGEST_STEP_DELAY; each one triples it."""
+    return min(timedelta(seconds=STEP_DELAY.total_seconds() * 3.0 ** min(failures - 1, 10)), LONGEST_STEP_DELAY)
+
+
+def step_failed(order: Order, reason: str, at: datetime) -> Change:
+    """Count one more failed step and retry it later; from TRIES failures on, also open a case."""
+    failures = order.step_failures + 1
+    values = {"step_failures": failures, "step_error": reason, "due_at": at + step_delay(failures)}
+    if failures > TRIES:
+        # Add no timeline entry, so that the timeline of an order that always fails stays bounded.
+        return Change(values, opens=(_failed_steps_case(failures, reason),))
+    opens = (_failed_steps_case(failures, reason),) if failures == TRIES else ()
+    details = {"error": reason, "failures": failures}
+    return noted(at, "A step failed unexpectedly", values, details, opens=opens)
+
+
+def retry_step(at: datetime) -> Change:
+    """Retry the step at once for an operator. One further failure opens a case again."""
+    return Change({"due_at": at, "step_failures": TRIES - 1})
+
+
+def with_success_noted(order: Order, change: Change) -> Change:
+    """Return the change; if it completes a step after failed steps, it also resets the count and closes the case."""
+    if not order.step_failures or "step_failures" in change.values:
+        return change
+    is_decision = "status" in change.values or "payment_status" in change.values
+    if not is_decision or change.values.get("status", order.status) in _MIDWAY:
+        return change
+    return change.then(Change({"step_failures": 0, "step_error": None}, closes=(ReviewReason.STEP_FAILED,)))
+
+
+def _failed_steps_case(failures: int, reason: str) -> ReviewRequest:
+    return ReviewRequest(ReviewReason.STEP_FAILED, f"{failures} steps in a row failed unexpectedly. {reason}")

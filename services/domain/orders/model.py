@@ -147,7 +147,7 @@ class Order:
     attempts: int = 0
     """Attempts made in the present waiting phase (reservation, confirmation, payment, refund)."""
     step_failures: int = 0
-    """Consecutive steps that failed unexpectedly; see services.domain.orders.failed_steps."""
+    """Consecutive steps that failed unexpectedly; see services.domain.orders.lifecycle."""
     step_error: str | None = None
     """The error of the last step that failed unexpectedly."""
     traceparent: str | None = None

@@ -16,9 +16,8 @@ from sqlalchemy import Connection
 
 from services.breakers import overview
 from services.breakers.overview import HALF_OPEN, OPEN, Breaker
-from services.domain.errors import InvalidState, NotFound
+from services.domain.errors import InvalidState, NotFound, reason_of
 from services.domain.orders.events import timestamp
-from services.domain.orders.failed_steps import reason_of
 from services.domain.orders.model import OrderStatus
 from services.metrics.health import Facts, Thresholds, assess
 from services.sandbox.drills.catalogue import checked_seconds, kind_of

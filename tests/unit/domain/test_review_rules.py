@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain.calls import MAX_CODE, FailureClass, failure_of, stated_code
+from services.domain.calls import FailureClass, failure_of, stated_code
 from services.domain.errors import (
     CircuitOpen,
     InsufficientInventory,
@@ -41,6 +41,7 @@ from services.domain.reviews import (
 from services.domain.reviews import (
     ResolutionOutcome as Outcome,
 )
+from state.tables.base import Word
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 A, R, S = ReviewAction, ReviewReason, OrderStatus
@@ -67,7 +68,7 @@ def test_the_type_and_status_of_an_error_decide_its_failure(error: Exception, ke
 
 
 def test_every_failure_class_fits_its_column() -> None:
-    assert all(len(one) <= MAX_CODE for one in FailureClass)
+    assert all(len(one) <= Word.length for one in FailureClass)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from services.bulk.actions import ReplayEvent
 from services.bulk.runner import BulkRunner
 from services.domain.bulk import BulkItemState, Gate, ItemResult
-from services.domain.orders.failed_steps import TRIES
+from services.domain.orders.lifecycle import TRIES
 from services.messaging.dead_letters import DeadLetters
 from services.runtime.clock_skew import ClockSkewRepair
 from services.sandbox.drills.runner import TRIES as DRILL_TRIES

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.domain.orders import failed_steps
+from services.domain.orders import lifecycle
 from services.domain.orders.changes import CALLED_OFF
 from services.domain.orders.model import OrderStatus
 from services.domain.reviews import STEPPING, allowed_actions
@@ -43,7 +43,7 @@ async def place(shop, order_id="mine", **given):
 
 async def until_a_person_is_asked(shop, order_id="mine"):
     """Sweep as often as it takes, which is bounded."""
-    for _ in range(failed_steps.TRIES):
+    for _ in range(lifecycle.TRIES):
         if STEP_FAILED in await shop.open_reasons(order_id):
             break
         await shop.sweep_when_due(order_id)
@@ -106,12 +106,12 @@ async def test_a_person_gets_the_order_after_a_few_tries_with_the_reason(shop, b
     case = await until_a_person_is_asked(shop)
     assert (
         case.detail
-        == f"{failed_steps.TRIES} steps in a row failed unexpectedly. Unforeseen: nobody thought of this \ufffd"
+        == f"{lifecycle.TRIES} steps in a row failed unexpectedly. Unforeseen: nobody thought of this \ufffd"
     )
     order = await shop.order("mine")
-    assert (order.step_failures, order.step_error) == (failed_steps.TRIES, "Unforeseen: nobody thought of this \ufffd")
+    assert (order.step_failures, order.step_error) == (lifecycle.TRIES, "Unforeseen: nobody thought of this \ufffd")
     assert [recorded.opened for recorded in shop.recorded].count((STEP_FAILED,)) == 1
-    assert [entry.details["failures"] for entry in await failures(shop)] == list(range(1, failed_steps.TRIES + 1))
+    assert [entry.details["failures"] for entry in await failures(shop)] == list(range(1, lifecycle.TRIES + 1))
 
 
 @pytest.mark.parametrize("breaks", PLACES)
@@ -125,7 +125,7 @@ async def test_an_order_gets_on_by_itself_and_its_case_closes(shop, breaks):
     assert order.status == ("CANCELLED" if breaks is in_the_refund else "CONFIRMED")
     assert order.payment_status == ("REFUNDED" if breaks is in_the_refund else "CAPTURED")
     assert await shop.open_reasons("mine") == []
-    assert shop.payments.count(CAPTURE) <= failed_steps.TRIES + 1
+    assert shop.payments.count(CAPTURE) <= lifecycle.TRIES + 1
     assert len(shop.inventory.reservations) == 1
 
 
@@ -139,9 +139,9 @@ async def test_the_tries_are_ever_rarer_and_go_on_without_growing_the_timeline(s
         order = await shop.sweep_when_due("mine")
         waits.append(order.due_at - shop.clock())
     assert waits == sorted(waits)
-    assert waits[-1] == failed_steps.LONGEST_DELAY
+    assert waits[-1] == lifecycle.LONGEST_STEP_DELAY
     assert len(await failures(shop)) == length
-    assert (await shop.open_case("mine", STEP_FAILED)).detail.startswith(f"{failed_steps.TRIES + 8} steps")
+    assert (await shop.open_case("mine", STEP_FAILED)).detail.startswith(f"{lifecycle.TRIES + 8} steps")
 
 
 async def test_a_retry_brings_the_order_on_at_once(shop):
@@ -249,10 +249,10 @@ def test_a_failed_step_can_be_tried_again_and_cancelled_as_long_as_there_is_one(
 
 
 def test_the_first_tries_come_soon_and_the_last_ones_no_later_than_a_quarter_of_an_hour():
-    delays = [failed_steps.delay_after(failures) for failures in range(1, 200)]
+    delays = [lifecycle.step_delay(failures) for failures in range(1, 200)]
     assert delays[:4] == [timedelta(seconds=seconds) for seconds in (5, 15, 45, 135)]
     assert delays == sorted(delays)
-    assert delays[-1] == failed_steps.LONGEST_DELAY
+    assert delays[-1] == lifecycle.LONGEST_STEP_DELAY
 
 
 async def test_a_release_that_fails_unexpectedly_is_counted_and_comes_to_a_person(shop):
