@@ -11,12 +11,12 @@ from services.console.access import LIVE_TTL, Access
 from services.console.bulk import BulkRequest, BulkTarget
 from services.console.cache import Reading
 from services.console.paging import PAGE_SIZE
+from services.console.reviews import stock_for_actions
 from services.domain.bulk import MAX_ITEMS, BulkAction
 from services.domain.commands import CommandKind
 from services.domain.conservation import StockState
 from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import Order, ReleaseState, ReviewReason
-from services.domain.reconciliation import OFFERED, is_fresh
 from services.domain.reviews import ActionSummary, PastResolution, ReviewState, summarise
 from state import commands, inventory_lookups, orders, releases, reviews
 from state.commands import Command
@@ -189,15 +189,10 @@ def _rows(connection: Any, shown: list[Release], now: datetime) -> tuple[Release
     for job in shown:
         order, answer = owners.get(job.order_id), answers.get(job.order_id)
         if order is not None:
-            stock = _counting(answer, order, now)
+            stock = stock_for_actions(answer, now, order.updated_at)
             case = _case(cases[job.order_id])
             found.append(ReleaseRow(job, order, case, given.get(job.order_id), answer, stock))
     return tuple(found)
-
-
-def _counting(answer: StoredLookup | None, order: Order, now: datetime) -> StockState | None:
-    """The stock state that decides which actions are offered; None for an older answer, which is shown with its age."""
-    return answer.result.stock if answer and is_fresh(answer.asked_at, now, order.updated_at, OFFERED) else None
 
 
 def _case(cases: list[Review]) -> Review | None:

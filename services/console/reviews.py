@@ -261,11 +261,11 @@ def _lookup_view(connection: Connection, order_id: str, now: datetime) -> Lookup
     answer = inventory_lookups.get(connection, order_id)
     asked = commands.latest_of(connection, [order_id], (CommandKind.LOOK_UP_INVENTORY,))
     order = orders.get(connection, order_id)
-    said = _said(answer, now, order.updated_at) if order else None
+    said = stock_for_actions(answer, now, order.updated_at) if order else None
     return LookupView(answer, asked.get(order_id), said)
 
 
-def _said(answer: StoredLookup | None, now: datetime, changed_at: datetime) -> StockState | None:
+def stock_for_actions(answer: StoredLookup | None, now: datetime, changed_at: datetime) -> StockState | None:
     """The stock state that decides which actions are offered; None for an older answer, which is shown with its age."""
     return answer.result.stock if answer and is_fresh(answer.asked_at, now, changed_at, OFFERED) else None
 
@@ -278,7 +278,7 @@ def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | N
     (case,) = found
     order_id = case.review.order_id
     lookup = _lookup_view(connection, order_id, now)
-    said = _said(lookup.answer, now, case.order.updated_at)
+    said = stock_for_actions(lookup.answer, now, case.order.updated_at)
     retried = commands.latest_of(connection, [order_id], (CommandKind.RETRY_RELEASE,))
     past = reviews.last_cases(connection, case.review.reason, case.review.cause)
     is_open = case.review.state == ReviewState.OPEN

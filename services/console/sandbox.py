@@ -55,7 +55,6 @@ class SandboxPage:
 class Sandbox:
     """The topic of the Sandbox page."""
 
-    KINDS = KINDS
     MIN_SECONDS, MAX_SECONDS = MIN_SECONDS, MAX_SECONDS
     MAX_RATE = MAX_RATE
 

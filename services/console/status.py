@@ -66,7 +66,6 @@ class Live:
     breakers: tuple[Breaker, ...]
     queues: Mapping[str, int]
     """Length by queue: reservation, release, failed_releases, reviews, outbox, dead_letters, differences."""
-    reviews_by_reason: Mapping[str, int]
     outbox_oldest_at: datetime | None
     sandbox: bool
 
@@ -155,7 +154,6 @@ def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
         silent_since=None if living else max((worker.heartbeat_at for worker in known), default=None),
         breakers=overview.by_name(breaker for worker in living for breaker in worker.breakers),
         queues=_queues(connection) | {"reviews": sum(by_reason.values()), "outbox": waiting},
-        reviews_by_reason=by_reason,
         outbox_oldest_at=oldest_at,
         sandbox=any(said) if said else sandbox,
     )
