@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum, auto
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from services.base.identity import utc_now
 from services.domain.calls import Randomness, RetryPolicy
@@ -95,20 +95,6 @@ class OutboxRow:
     """Traceparent of the transaction that stored the event; sent as a header."""
 
 
-class Outbox(Protocol):
-    """Events that wait to be published, stored in the transactions that caused them."""
-
-    async def settle_and_claim(
-        self, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int
-    ) -> list[OutboxRow]:
-        """In one transaction: mark rows published, note failures with their reasons, claim due rows, oldest first.
-
-        No other relay gets a claimed row until it is settled, noted as failed, or its lease ends. Each failed row
-        has its own growing delay; a row whose reason is Undeliverable need not become due again. ``limit`` may be 0.
-        """
-        ...
-
-
 class Publisher(Protocol):
     """Publishes rows to the broker."""
 
@@ -126,13 +112,20 @@ class Publisher(Protocol):
 
 
 class SqlOutbox:
-    """Outbox in the table of the integration service."""
+    """Events that wait to be published, stored in the transactions that caused them."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self._clock = clock
 
-    async def settle_and_claim(self, settled: Any, failed: Any, limit: int) -> list[OutboxRow]:
+    async def settle_and_claim(
+        self, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int
+    ) -> list[OutboxRow]:
+        """In one transaction: mark rows published, note failures with their reasons, claim due rows, oldest first.
+
+        No other relay gets a claimed row until it is settled, noted as failed, or its lease ends. Each failed row
+        has its own growing delay; a row whose reason is Undeliverable does not become due again. ``limit`` may be 0.
+        """
         never = [(row_id, str(reason)) for row_id, reason in failed if isinstance(reason, Undeliverable)]
         again = [(row_id, reason) for row_id, reason in failed if not isinstance(reason, Undeliverable)]
         rows = await self._database.write(
@@ -151,7 +144,7 @@ class OutboxRelay:
 
     def __init__(
         self,
-        outbox: Outbox,
+        outbox: SqlOutbox,
         publisher: Publisher,
         *,
         on_published: OnPublished = lambda _type, _outcome: None,

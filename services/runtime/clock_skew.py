@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, select, text, update
+from sqlalchemy import Column, Connection, Table, select, text, update
 
 from services.commands.queue import CLAIM as COMMAND_CLAIM
 from services.domain.orders.lifecycle import LONGEST_STEP_DELAY
@@ -38,65 +38,38 @@ class ScheduledRows:
     """A kind of row: the condition that selects it, and how far ahead its due time, claim or lease may lie."""
 
     kind: str
-    table: Table
     due: Column[datetime]
     longest_delay: timedelta
-    condition: ColumnElement[bool] | None = None
+    condition: str | None = None
+    """SQL, verbatim that of a partial index, so that the index is used."""
+
+    @property
+    def table(self) -> Table:
+        return self.due.table
 
 
 def scheduled(longest_wait: timedelta, longest_lease: timedelta) -> tuple[ScheduledRows, ...]:
-    """Every kind of row that waits; the conditions are verbatim those of partial indexes, so that these are used."""
+    """Every kind of row that waits."""
     longest_step = max(longest_wait, LONGEST_STEP_DELAY)
-    is_unfinished = _sql("commands.state IN ('STORED', 'RUNNING')")
+    is_unfinished, is_queued = "commands.state IN ('STORED', 'RUNNING')", "alert_notifications.state = 'PENDING'"
+    commands, bulk_jobs, queued = tables.commands.c, tables.operations.c, tables.alert_notifications.c
     return (
-        ScheduledRows("orders", tables.orders, tables.orders.c.due_at, longest_step),
-        ScheduledRows(
-            "releases",
-            tables.releases,
-            tables.releases.c.next_attempt_at,
-            longest_step,
-            _sql("releases.state = 'PENDING'"),
-        ),
-        ScheduledRows(
-            "events",
-            tables.outbox,
-            tables.outbox.c.claimed_until,
-            outbox.LONGEST_DELAY,
-            _sql("outbox.published_at IS NULL"),
-        ),
-        *(
-            ScheduledRows("commands", tables.commands, due, COMMAND_CLAIM, is_unfinished)
-            for due in (tables.commands.c.claimed_until, tables.commands.c.not_before)
-        ),
-        ScheduledRows(
-            "operations",
-            tables.operations,
-            tables.operations.c.claimed_until,
-            longest_lease,
-            _sql("operations.ended_at IS NULL"),
-        ),
-        ScheduledRows(
-            "notifications",
-            tables.alert_notifications,
-            tables.alert_notifications.c.next_attempt_at,
-            notifications.LONGEST_DELAY,
-            _sql("alert_notifications.state = 'PENDING'"),
-        ),
-        ScheduledRows(
-            "claims", tables.reviews, tables.reviews.c.claimed_until, CASE_CLAIM, _sql("reviews.state = 'OPEN'")
-        ),
-        ScheduledRows("leases", tables.leases, tables.leases.c.expires_at, longest_lease),
+        ScheduledRows("orders", tables.orders.c.due_at, longest_step),
+        ScheduledRows("releases", tables.releases.c.next_attempt_at, longest_step, "releases.state = 'PENDING'"),
+        ScheduledRows("events", tables.outbox.c.claimed_until, outbox.LONGEST_DELAY, "outbox.published_at IS NULL"),
+        ScheduledRows("commands", commands.claimed_until, COMMAND_CLAIM, is_unfinished),
+        ScheduledRows("commands", commands.not_before, COMMAND_CLAIM, is_unfinished),
+        ScheduledRows("operations", bulk_jobs.claimed_until, longest_lease, "operations.ended_at IS NULL"),
+        ScheduledRows("notifications", queued.next_attempt_at, notifications.LONGEST_DELAY, is_queued),
+        ScheduledRows("claims", tables.reviews.c.claimed_until, CASE_CLAIM, "reviews.state = 'OPEN'"),
+        ScheduledRows("leases", tables.leases.c.expires_at, longest_lease),
     )
-
-
-def _sql(condition: str) -> ColumnElement[bool]:
-    return text(condition)  # type: ignore[return-value]
 
 
 def reschedule(connection: Connection, rows: ScheduledRows, now: datetime, limit: int) -> int:
     """Make rows due now whose due time lies too far ahead, the furthest first; returns how many."""
     is_too_late = rows.due > now + rows.longest_delay + SLACK
-    conditions = [is_too_late] if rows.condition is None else [is_too_late, rows.condition]
+    conditions = [is_too_late] if rows.condition is None else [is_too_late, text(rows.condition)]
     (key,) = rows.table.primary_key
     found = connection.scalars(select(key).where(*conditions).order_by(rows.due.desc()).limit(limit)).all()
     if found:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -42,75 +42,47 @@ class KeptRows:
     """Returns an earlier limit when some older rows are still needed."""
 
 
+def _kept(table: Table, time: str, *conditions: Condition, days: int) -> KeptRows:
+    return KeptRows(table, table.c[time], timedelta(days=days), conditions)
+
+
+_COMMANDS, _DRILLS, _ROLLUPS = tables.commands.c, tables.drills.c, tables.metric_rollups.c
+_ALERTS, _BULK_JOBS, _DIFFERENCES = tables.alerts.c, tables.operations.c, tables.conservation_differences.c
+
 KEPT: tuple[KeptRows, ...] = (
     # Longer than the streams keep a message, because until then an event could be published or delivered again.
-    KeptRows(tables.outbox, tables.outbox.c.published_at, timedelta(days=14)),
-    KeptRows(tables.inbox, tables.inbox.c.received_at, timedelta(days=30)),
-    KeptRows(
-        tables.metric_samples,
-        tables.metric_samples.c.at,
-        timedelta(days=1),
-        limit_age=samples.before_not_rolled_up,
-    ),
-    KeptRows(
-        tables.metric_rollups,
-        tables.metric_rollups.c.at,
-        timedelta(days=31),
-        (tables.metric_rollups.c.step_seconds == samples.MINUTE.total_seconds(),),
-    ),
-    KeptRows(
-        tables.metric_rollups,
-        tables.metric_rollups.c.at,
-        timedelta(days=400),
-        (tables.metric_rollups.c.step_seconds == samples.HOUR.total_seconds(),),
-    ),
-    KeptRows(tables.order_impacts, tables.order_impacts.c.at, timedelta(days=90)),
-    KeptRows(tables.breaker_transitions, tables.breaker_transitions.c.at, timedelta(days=90)),
-    KeptRows(
-        tables.commands,
-        tables.commands.c.created_at,
-        timedelta(days=30),
-        (tables.commands.c.finished_at.is_not(None),),
-    ),
-    KeptRows(tables.release_actions, tables.release_actions.c.at, timedelta(days=90)),
-    KeptRows(
-        tables.operations,
-        tables.operations.c.created_at,
-        timedelta(days=90),
-        (tables.operations.c.state != BulkJobState.RUNNING, tables.operations.c.in_flight == 0),
+    _kept(tables.outbox, "published_at", days=14),
+    _kept(tables.inbox, "received_at", days=30),
+    replace(_kept(tables.metric_samples, "at", days=1), limit_age=samples.before_not_rolled_up),
+    _kept(tables.metric_rollups, "at", _ROLLUPS.step_seconds == samples.MINUTE.total_seconds(), days=31),
+    _kept(tables.metric_rollups, "at", _ROLLUPS.step_seconds == samples.HOUR.total_seconds(), days=400),
+    _kept(tables.order_impacts, "at", days=90),
+    _kept(tables.breaker_transitions, "at", days=90),
+    _kept(tables.commands, "created_at", _COMMANDS.finished_at.is_not(None), days=30),
+    _kept(tables.release_actions, "at", days=90),
+    replace(
+        _kept(
+            tables.operations,
+            "created_at",
+            _BULK_JOBS.state != BulkJobState.RUNNING,
+            _BULK_JOBS.in_flight == 0,
+            days=90,
+        ),
         parts=tables.operation_items,
     ),
-    KeptRows(tables.idempotency_keys, tables.idempotency_keys.c.created_at, timedelta(days=30)),
-    KeptRows(
-        tables.alerts,
-        tables.alerts.c.resolved_at,
-        timedelta(days=1),
-        (tables.alerts.c.state == alerts.RESOLVED, tables.alerts.c.is_notified.is_(False)),
+    _kept(tables.idempotency_keys, "created_at", days=30),
+    _kept(tables.alerts, "resolved_at", _ALERTS.state == alerts.RESOLVED, _ALERTS.is_notified.is_(False), days=1),
+    _kept(tables.alert_history, "at", days=90),
+    _kept(tables.silences, "ends_at", days=90),
+    _kept(tables.alert_notifications, "finished_at", days=7),
+    _kept(tables.dead_letters, "resolved_at", tables.dead_letters.c.state != dead_letters.OPEN, days=90),
+    replace(
+        _kept(tables.conservation_differences, "settled_at", _DIFFERENCES.state == conservation.SETTLED, days=90),
+        indexed_time=_DIFFERENCES.first_seen_at,
     ),
-    KeptRows(tables.alert_history, tables.alert_history.c.at, timedelta(days=90)),
-    KeptRows(tables.silences, tables.silences.c.ends_at, timedelta(days=90)),
-    KeptRows(tables.alert_notifications, tables.alert_notifications.c.finished_at, timedelta(days=7)),
-    KeptRows(
-        tables.dead_letters,
-        tables.dead_letters.c.resolved_at,
-        timedelta(days=90),
-        (tables.dead_letters.c.state != dead_letters.OPEN,),
-    ),
-    KeptRows(
-        tables.conservation_differences,
-        tables.conservation_differences.c.settled_at,
-        timedelta(days=90),
-        (tables.conservation_differences.c.state == conservation.SETTLED,),
-        indexed_time=tables.conservation_differences.c.first_seen_at,
-    ),
-    KeptRows(
-        tables.drills,
-        tables.drills.c.created_at,
-        timedelta(days=365),
-        (tables.drills.c.finished_at.is_not(None),),
-    ),
-    KeptRows(tables.console_looks, tables.console_looks.c.looked_at, timedelta(days=365)),
-    KeptRows(tables.inventory_lookups, tables.inventory_lookups.c.asked_at, timedelta(days=30)),
+    _kept(tables.drills, "created_at", _DRILLS.finished_at.is_not(None), days=365),
+    _kept(tables.console_looks, "looked_at", days=365),
+    _kept(tables.inventory_lookups, "asked_at", days=30),
 )
 
 
