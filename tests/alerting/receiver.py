@@ -48,7 +48,7 @@ class Pager:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hook"
 
-    def told(self, status: str) -> set[str]:
+    def names(self, status: str) -> set[str]:
         """Names of the alerts that were said to be in this status."""
         return {
             alert["labels"]["alertname"]

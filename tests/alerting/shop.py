@@ -27,7 +27,7 @@ SHORT = {
 }
 WELL = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False, "credentialsExpired": False}
 PATIENCE_SECONDS = 60.0
-HELD_ORDERS = 4
+RESERVED_ORDERS = 4
 
 
 class Shop:
@@ -49,10 +49,10 @@ class Shop:
             await self.order("high" if number % 2 else "standard")
             await asyncio.sleep(pause_seconds)
 
-    async def held_orders(self) -> list[str]:
+    async def reserved_orders(self) -> list[str]:
         """Orders that hold stock and are never confirmed."""
         await self.faults(silentConfirmations=True)
-        answers = [await self.order("standard") for _ in range(HELD_ORDERS)]
+        answers = [await self.order("standard") for _ in range(RESERVED_ORDERS)]
         return [answer.raise_for_status().json()["data"]["orderId"] for answer in answers]
 
     async def cancel(self, order_id: str) -> None:
@@ -134,8 +134,8 @@ class Everywhere:
                 "console": await self._shop.became("FIRING", "worker"),
                 "received": await self._shop.became("FIRING", "prometheus"),
                 "prometheus": await self._prometheus.have_fired(),
-                "our webhook": self._ours.told("firing"),
-                "webhook of Alertmanager": self._theirs.told("firing"),
+                "our webhook": self._ours.names("firing"),
+                "webhook of Alertmanager": self._theirs.names("firing"),
             }
         )
 
@@ -147,8 +147,8 @@ class Everywhere:
                 "console": await self._shop.became("RESOLVED", "worker") - firing_here,
                 "received": await self._shop.became("RESOLVED", "prometheus") - firing_here,
                 "prometheus": self._names - firing_there,
-                "our webhook": self._ours.told("resolved"),
-                "webhook of Alertmanager": self._theirs.told("resolved"),
+                "our webhook": self._ours.names("resolved"),
+                "webhook of Alertmanager": self._theirs.names("resolved"),
             }
         )
 

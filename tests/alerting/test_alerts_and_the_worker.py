@@ -92,8 +92,8 @@ async def test_refusals_and_failing_steps_are_reported_everywhere_and_outlive_th
             assert named == {"401"}
 
             with locked(stack):
-                await until(lambda: NOT_WRITABLE in ours.told("firing") & theirs.told("firing"), PATIENCE_SECONDS)
-            await until(lambda: NOT_WRITABLE in ours.told("resolved") & theirs.told("resolved"), PATIENCE_SECONDS)
+                await until(lambda: NOT_WRITABLE in ours.names("firing") & theirs.names("firing"), PATIENCE_SECONDS)
+            await until(lambda: NOT_WRITABLE in ours.names("resolved") & theirs.names("resolved"), PATIENCE_SECONDS)
 
             await stack.crash()
 
@@ -102,13 +102,13 @@ async def test_refusals_and_failing_steps_are_reported_everywhere_and_outlive_th
 
             await until(is_down_for_long, PATIENCE_SECONDS)
             await until(lambda: both_fire(server), PATIENCE_SECONDS)
-            await until(lambda: DOWN in theirs.told("firing"), PATIENCE_SECONDS)
-            assert ATTENTION not in theirs.told("resolved")
+            await until(lambda: DOWN in theirs.names("firing"), PATIENCE_SECONDS)
+            assert ATTENTION not in theirs.names("resolved")
 
             await stack.start()
-            await until(lambda: DOWN in theirs.told("resolved"), PATIENCE_SECONDS, stack.logs)
+            await until(lambda: DOWN in theirs.names("resolved"), PATIENCE_SECONDS, stack.logs)
             assert ATTENTION in await shop.firing()
-            assert ATTENTION not in ours.told("resolved") | theirs.told("resolved")
+            assert ATTENTION not in ours.names("resolved") | theirs.names("resolved")
             mend(stack, order_id)
             await retry_the_case(client, order_id)
             await nothing_missing(both.have_ended, stack.logs)

@@ -32,12 +32,12 @@ async def test_every_cause_fires_its_alert_everywhere_and_its_end_resolves_it(tm
     with pager() as ours, pager() as theirs:
         async with alerting(tmp_path, ours, theirs) as (stack, shop, _, server):
             everywhere = Everywhere(SEED, shop, server, ours, theirs)
-            held = await shop.held_orders()
+            reserved = await shop.reserved_orders()
             await shop.faults(latencyMs=250, silentConfirmations=True)
             async with ordering(shop):
                 await until(lambda: shop.is_firing(server, SLOW), PATIENCE_SECONDS, stack.logs)
                 await shop.faults(latencyMs=250, silentConfirmations=True, outage=True)
-                for order_id in held:
+                for order_id in reserved:
                     await shop.cancel(order_id)
                 await nothing_missing(everywhere.have_fired, stack.logs)
                 await shop.faults()

@@ -55,7 +55,7 @@ class Site:
         self.consumer = PullConsumer(
             connection,
             ConsumerSettings(stream=STREAM, durable=DURABLE, subjects=[CONFIRMED]),
-            Handlers(self._handle, self._bury, recover=self.topology.recover),
+            Handlers(self._handle, self._keep_dead_letter, recover=self.topology.recover),
         )
 
     def _wake(self) -> None:
@@ -64,7 +64,7 @@ class Site:
     async def _handle(self, delivery: Delivery) -> None:
         self.handled.append(delivery)
 
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
+    async def _keep_dead_letter(self, delivery: Delivery, reason: str) -> None:
         self.dead.append((delivery, reason))
 
     def payloads(self) -> list[bytes]:

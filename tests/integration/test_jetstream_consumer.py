@@ -115,7 +115,7 @@ async def test_poison_goes_to_the_dead_letters_at_once_and_before_it_is_terminat
 @pytest.mark.usefixtures("streams")
 async def test_dead_letters_that_cannot_be_written_keep_the_message_alive(connection: Connection, desk: Desk) -> None:
     desk.answer = fail
-    desk.bury = lambda delivery: fail() if delivery.num_delivered < 5 else None
+    desk.keep_dead_letter = lambda delivery: fail() if delivery.num_delivered < 5 else None
     await connection.js.publish(CONFIRMED, b"one")
     async with consuming(connection, desk, attempts=2):
         await eventually(lambda: len(desk.dead) == 1)

@@ -34,14 +34,14 @@ class Desk:
         self.dead: list[tuple[Delivery, str]] = []
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.answer: Callable[[Delivery], None] = lambda _: None
-        self.bury: Callable[[Delivery], None] = lambda _: None
+        self.keep_dead_letter: Callable[[Delivery], None] = lambda _: None
 
     async def handle(self, delivery: Delivery) -> None:
         self.deliveries.append(delivery)
         self.answer(delivery)
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
-        self.bury(delivery)
+        self.keep_dead_letter(delivery)
         self.dead.append((delivery, reason))
 
     def count(self, subject: str, outcome: str) -> None:
@@ -144,7 +144,7 @@ class ParkingWorld:
             await self.parking.wait_for_order(delivery, str(error))
             self.ends.append((event.data["orderId"], "parked"))
 
-    async def bury(self, delivery, reason):
+    async def keep_dead_letter(self, delivery, reason):
         await self.shop.dead_letters.keep(delivery, reason, attempts=1)
 
     @asynccontextmanager
@@ -152,7 +152,7 @@ class ParkingWorld:
         consumer = PullConsumer(
             connection,
             ConsumerSettings(stream=STREAM, durable=DURABLE, subjects=[CONFIRMED]),
-            Handlers(self.apply, self.bury, self.parking.set_aside),
+            Handlers(self.apply, self.keep_dead_letter, self.parking.set_aside),
         )
         running = asyncio.create_task(consumer.run())
         yield

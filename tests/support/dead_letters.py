@@ -9,7 +9,7 @@ from state import bulk_jobs, dead_letters
 from state.bulk_jobs import BulkItem, BulkJob
 
 
-async def bury(shop, order, number=1, *, payload=None, reason=None):
+async def keep_dead_letter(shop, order, number=1, *, payload=None, reason=None):
     """A confirmation of the order that was not handled; returns its id."""
     body = {"orderId": order.order_id, "reservationId": order.reservation_id}
     await shop.dead_letters.keep(

@@ -81,21 +81,23 @@ def stored(database: Database) -> list[Command]:
     return [command for command in reversed(found) if not command.command_id.startswith("CMD-")]
 
 
-def begun(database: Database) -> list[BulkJob]:
+def started_jobs(database: Database) -> list[BulkJob]:
     """The bulk jobs started in the test, oldest first; those of the seed are left out."""
     found = database.read_now(lambda connection: bulk_jobs.page(connection, limit=100))
     return [operation for operation in reversed(found) if not operation.job_id.startswith("OP-")]
 
 
-def told(database: Database, stock: StockState | None, *order_ids: str, seconds_ago: float = 3, **more: Any) -> None:
-    """The Inventory Service has said this of the orders a moment ago, so that nobody has to wait for it."""
+def store_lookup(
+    database: Database, stock: StockState | None, *order_ids: str, seconds_ago: float = 3, **more: Any
+) -> None:
+    """Store a recent inventory status of the orders, so that no page waits for a lookup."""
     for order_id in order_ids:
         answer = StoredLookup(order_id, LookupResult(stock, **more), NOON - timedelta(seconds=seconds_ago), "olga")
         database.write_now(lambda connection, answer=answer: inventory_lookups.note(connection, answer))
 
 
-def said(test: AppTest) -> str:
-    """Everything the page says in text, one line per element, without Markdown's escapes."""
+def text_of(test: AppTest) -> str:
+    """The texts of a page, one line for each element, without the escapes of Markdown."""
     elements = [
         *test.title, *test.error, *test.warning, *test.markdown, *test.caption, *test.metric, *test.toast,
         *test.get("page_link"), *test.button,

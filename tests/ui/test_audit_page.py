@@ -14,7 +14,7 @@ from services.console import facade
 from state import audit, tables
 from state.audit import AuditEntry, AuditFilter
 from state.engine.database import Database
-from tests.support.pages import NOON, press, said
+from tests.support.pages import NOON, press, text_of
 
 Show = Callable[..., AppTest]
 
@@ -34,7 +34,7 @@ def rows(test: AppTest) -> list[int]:
 
 def test_a_row_has_person_action_reason_change_result_and_a_link(busy: Database, show: Show) -> None:
     test = show("audit.py")
-    text = said(test)
+    text = text_of(test)
     assert "32 actions" in text
     assert "Cancelled the order** · olga@example.com" in text
     assert "customer called · status: Placed to Cancelled · under cmd-0" in text
@@ -49,7 +49,7 @@ def test_the_changes_of_an_action_are_shown_by_labels(busy: Database, show: Show
         NOON, "ada", "MARK_AS_SEEN", "handover:ada", None, None, before, after | {"left": ["PLACED", "x"]}, "done", None
     )
     busy.write_now(lambda c: audit.add(c, entry))
-    text = said(show("audit.py", did="MARK_AS_SEEN")).replace("\\", "")
+    text = text_of(show("audit.py", did="MARK_AS_SEEN")).replace("\\", "")
     assert "Took note of the hand-over** · ada" in text
     assert "faults: outage no, latency 0 ms to outage yes, latency 1,500 ms · " in text
     assert "seen up to: nothing to 11:30:00 · left: nothing to Placed, x" in text
@@ -57,24 +57,24 @@ def test_the_changes_of_an_action_are_shown_by_labels(busy: Database, show: Show
 
 
 def test_filters_come_from_the_address_and_combine(busy: Database, show: Show) -> None:
-    assert "15 actions match" in said(show("audit.py", who="ben"))
-    assert "8 actions match" in said(show("audit.py", did="DISCARD_EVENT"))
-    assert "0 actions match" in said(show("audit.py", who="ben", did="DISCARD_EVENT"))
-    assert "1 action matches" in said(show("audit.py", target="cmd-4"))
-    assert "9 actions match" in said(show("audit.py", target="ORD-1007"))
-    assert "8 actions match" in said(show("audit.py", target="dead-letter:DL-211"))
-    assert "8 actions match" in said(show("audit.py", target="DL-211"))
+    assert "15 actions match" in text_of(show("audit.py", who="ben"))
+    assert "8 actions match" in text_of(show("audit.py", did="DISCARD_EVENT"))
+    assert "0 actions match" in text_of(show("audit.py", who="ben", did="DISCARD_EVENT"))
+    assert "1 action matches" in text_of(show("audit.py", target="cmd-4"))
+    assert "9 actions match" in text_of(show("audit.py", target="ORD-1007"))
+    assert "8 actions match" in text_of(show("audit.py", target="dead-letter:DL-211"))
+    assert "8 actions match" in text_of(show("audit.py", target="DL-211"))
 
 
 def test_no_match_and_an_empty_log_have_different_texts(busy: Database, show: Show) -> None:
     test = show("audit.py", target="nobody")
-    assert "No action matches." in said(test)
+    assert "No action matches." in text_of(test)
     press(test, "clear_filters")
-    assert "32 actions" in said(test)
+    assert "32 actions" in text_of(test)
 
 
 def test_nobody_has_done_anything(database: Database, show: Show) -> None:
-    assert "Nobody has done anything by hand yet." in said(show("audit.py"))
+    assert "Nobody has done anything by hand yet." in text_of(show("audit.py"))
 
 
 def test_pages_follow_each_other_without_loss(busy: Database, show: Show) -> None:

@@ -17,7 +17,7 @@ from state import breakers, incident_impacts, orders, replicas
 from state.breakers import BreakerOverride, BreakerTransition
 from state.engine.database import Database
 from tests.support import seed_console
-from tests.support.pages import NOON, PAGES, affected, checked, dialog, listed, press, said, stored
+from tests.support.pages import NOON, PAGES, affected, checked, dialog, listed, press, stored, text_of
 
 Show = Callable[..., AppTest]
 CHECKER, RESERVER, RELEASER = seed_console.BREAKERS
@@ -30,7 +30,7 @@ def start_override(database: Database, *, minutes: int = 10, state: str = "force
 
 
 def test_each_breaker_shows_its_state_its_sample_its_threshold_and_what_it_denied(busy: Database, show: Show) -> None:
-    text = said(show("breakers.py"))
+    text = text_of(show("breakers.py"))
     assert "70.8 % of 24" in text
     assert "opens at 50 % of at least 5" in text
     assert "half-open, one trial, in 18 s" in text
@@ -50,17 +50,17 @@ def test_each_replica_has_a_line_and_the_worst_one_decides_the_state_of_the_brea
     rows = test.table[1].value.to_dict("records")
     assert [row["Replica"].replace("\\", "") for row in rows] == ["worker-1", "worker-2"]
     assert [row["Half-open in"] for row in rows] == ["18 s", ""]
-    assert "Rolling window of worker-1" in said(test)
+    assert "Rolling window of worker-1" in text_of(test)
 
 
 def test_an_opening_shows_what_it_affected_and_leads_to_exactly_those_orders(busy: Database, show: Show) -> None:
     test = show("breakers.py")
-    assert "8 orders · 8 denied · 7 fallbacks · 2 flagged" in said(test)
+    assert "8 orders · 8 denied · 7 fallbacks · 2 flagged" in text_of(test)
     impact = next(button for button in test.button if f"_{OUTAGE.start.timestamp()}" in str(button.key))
     checked(impact.click().run())
     assert test.query_params["incident"] == str(OUTAGE)
     assert set(affected(test)) == set(seed_console.AFFECTED)
-    text = said(test)
+    text = text_of(test)
     assert "8 orders affected" in text
     assert "Calls denied refused by an open breaker 8" in text
 
@@ -75,7 +75,7 @@ def test_one_of_a_kind_is_shown_in_the_singular(busy: Database, show: Show) -> N
         )
 
     busy.write_now(one)
-    assert "1 order · 1 fallback\n" in said(show("breakers.py"))
+    assert "1 order · 1 fallback\n" in text_of(show("breakers.py"))
 
 
 def test_an_opening_that_is_over_is_grey_and_one_that_affected_no_order_has_no_button(
@@ -95,7 +95,7 @@ def test_an_opening_that_is_over_is_grey_and_one_that_affected_no_order_has_no_b
     )
     assert not lasting.disabled
     assert (over.disabled, over.help) == (True, "No order was affected in this time.")
-    text = said(test)
+    text = text_of(test)
     assert ":red-badge[:material/block: Open] **Availability check**" in text
     assert ":gray-badge[:material/history: Was open] **Availability check**" in text
 
@@ -103,7 +103,7 @@ def test_an_opening_that_is_over_is_grey_and_one_that_affected_no_order_has_no_b
 def test_the_orders_page_lists_the_very_orders_that_the_incident_impact_lists(busy: Database, show: Show) -> None:
     test = show("orders.py", incident=str(OUTAGE))
     assert set(listed(test)) == set(seed_console.AFFECTED)
-    text = said(test)
+    text = text_of(test)
     assert "8 orders match" in text
     press(test, "drop_incident")
     assert "incident" not in test.query_params
@@ -123,21 +123,21 @@ def test_counts_and_list_agree_and_the_list_is_paged(busy: Database, show: Show)
     first = affected(test)
     press(test, "hurt_page_next")
     second = affected(test)
-    assert "38 orders affected" in said(test)
+    assert "38 orders affected" in text_of(test)
     assert (len(first), len(second)) == (20, 18)
     assert len({*first, *second}) == 38
 
 
 def test_an_interval_without_affected_orders_reports_it(busy: Database, show: Show) -> None:
     calm = IncidentInterval(NOON - timedelta(hours=5), NOON - timedelta(hours=4))
-    assert "No order was affected in this time" in said(show("breakers.py", incident=str(calm)))
+    assert "No order was affected in this time" in text_of(show("breakers.py", incident=str(calm)))
 
 
 @pytest.mark.parametrize(
     "nonsense", ["x", "2026~", "~", "2026-11-22T12:00:00Z~2026-11-22T11:00:00Z~", "2026-11-22T12:00:00Z~~thief"]
 )
 def test_an_address_that_makes_no_sense_is_no_incident(busy: Database, show: Show, nonsense: str) -> None:
-    assert "Affected orders**" not in said(show("breakers.py", incident=nonsense))
+    assert "Affected orders**" not in text_of(show("breakers.py", incident=nonsense))
 
 
 def test_closing_the_incident_impact_takes_it_out_of_the_address(busy: Database, show: Show) -> None:
@@ -178,7 +178,7 @@ def test_every_page_shows_which_breaker_is_forced_by_whom_why_and_until_when(
     busy: Database, show: Show, page: str
 ) -> None:
     start_override(busy)
-    text = said(show(page, order="ORD-1002"))
+    text = text_of(show(page, order="ORD-1002"))
     assert "Forced open] **Reservation** breaker by olga: sale drill · ends by itself in 10 min (12:10:00)" in text
 
 
@@ -193,7 +193,7 @@ def test_an_override_is_ended_from_the_banner_once(busy: Database, show: Show) -
 
 def test_an_override_that_has_ended_has_no_banner(busy: Database, show: Show) -> None:
     start_override(busy, minutes=-1)
-    assert "sale drill" not in said(show("overview.py"))
+    assert "sale drill" not in text_of(show("overview.py"))
 
 
 def test_nothing_can_be_forced_while_the_database_is_away(busy: Database, show: Show) -> None:

@@ -15,7 +15,7 @@ from state import bulk_jobs, dead_letters
 from state.dead_letters import DeadLetter
 from state.engine.database import Database
 from state.tables import operation_items
-from tests.support.pages import NOON, begun, checked, dialog, listed, press, said, stored
+from tests.support.pages import NOON, checked, dialog, listed, press, started_jobs, stored, text_of
 
 Show = Callable[..., AppTest]
 
@@ -26,14 +26,14 @@ def keys(test: AppTest, prefix: str) -> list[str]:
 
 
 def test_the_flow_tiles_show_outbox_and_consumer_lag_with_their_time(busy: Database, show: Show) -> None:
-    text = said(show("events.py"))
+    text = text_of(show("events.py"))
     assert "Behind on INVENTORY_EVENTS" in text
     assert "3 in hand, 1 again · as of 12:00:00" in text
     assert "### Publishing" in text
 
 
 def test_dead_letters_with_the_same_cause_are_one_group(busy: Database, show: Show) -> None:
-    text = said(show("events.py"))
+    text = text_of(show("events.py"))
     assert "inventory.confirmed** · 11 dead letters" in text
     assert "inventory.confirmed** · 1 dead letter" in text
 
@@ -98,16 +98,16 @@ def test_a_group_is_replayed_after_a_preview_of_exactly_the_dead_letters_shown(b
     test = show("events.py")
     assert test.button(key=cause(test, "replay")).label == "Replay 11 of 11"
     press(test, cause(test, "replay"))
-    assert "Replay events: 11 items" in said(test)
+    assert "Replay events: 11 items" in text_of(test)
     test.button(key=dialog(test, "do_")).click().run()
     assert stored(busy) == []
-    (operation,) = begun(busy)
+    (operation,) = started_jobs(busy)
     assert (operation.bulk_action, operation.total, operation.actor) == ("replay_event", 11, "console")
     assert operation.filter.startswith("inventory.confirmed: UnknownOrder: order")
     items = busy.read_now(lambda connection: bulk_jobs.item_page(connection, operation.job_id, limit=100))
     assert [item.item_id for item in items] == [f"DL-2{number:02}" for number in reversed(range(11))]
     assert {(item.order_id, item.version, item.state) for item in items[:1]} == {("ORD-9010", 8, "ASKED")}
-    assert "**11** asked" in said(test)
+    assert "**11** asked" in text_of(test)
 
 
 def test_a_group_is_discarded_only_with_a_reason_and_its_typed_count(busy: Database, show: Show) -> None:
@@ -119,8 +119,8 @@ def test_a_group_is_discarded_only_with_a_reason_and_its_typed_count(busy: Datab
         test.text_area(key=f"note_{key}").set_value("test data")
         test.text_input(key=f"count_{key}").set_value(typed)
         test.button(key=do).click().run()
-        assert len(begun(busy)) == count
-    (operation,) = begun(busy)
+        assert len(started_jobs(busy)) == count
+    (operation,) = started_jobs(busy)
     assert (operation.bulk_action, operation.reason, operation.total) == ("discard_event", "test data", 11)
 
 
@@ -157,7 +157,7 @@ def test_what_must_not_be_stored_of_dead_letters_is_refused_by_the_facade_too(bu
     frozen = console().events.freeze(BulkAction.DISCARD_EVENT, group)
     with pytest.raises(ValueError, match="needs a reason"):
         console().bulk.start(frozen, "  ", actor="olga", job_id="op-1")
-    assert begun(busy) == []
+    assert started_jobs(busy) == []
 
 
 def test_the_items_of_dead_letters_are_open_from_the_address_and_link_to_known_orders(
@@ -165,7 +165,7 @@ def test_the_items_of_dead_letters_are_open_from_the_address_and_link_to_known_o
 ) -> None:
     test = press(show("events.py"), cause(show("events.py"), "replay"))
     test.button(key=dialog(test, "do_")).click().run()
-    (operation,) = begun(busy)
+    (operation,) = started_jobs(busy)
 
     def fail(connection: Any) -> None:
         for item in bulk_jobs.item_page(connection, operation.job_id, limit=2):
@@ -183,27 +183,27 @@ def test_the_items_of_dead_letters_are_open_from_the_address_and_link_to_known_o
 
 def test_outgoing_events_are_paged_and_filtered_by_the_address(busy: Database, show: Show) -> None:
     test = show("events.py", view="Outgoing")
-    assert "event evt-p29" in said(test)
+    assert "event evt-p29" in text_of(test)
     press(test, "outgoing_before_step")
     assert "outgoing_before" in test.query_params
-    assert "event evt-p29" not in said(test)
-    refused = said(show("events.py", view="Outgoing", out_state="Refused, tried again"))
+    assert "event evt-p29" not in text_of(test)
+    refused = text_of(show("events.py", view="Outgoing", out_state="Refused, tried again"))
     assert "no response from stream" in refused
     assert "event evt-p" not in refused
-    assert "No event matches" in said(show("events.py", view="Outgoing", event_order="nobody"))
+    assert "No event matches" in text_of(show("events.py", view="Outgoing", event_order="nobody"))
 
 
 def test_incoming_events_show_their_outcome(busy: Database, show: Show) -> None:
-    text = said(show("events.py", view="Incoming"))
+    text = text_of(show("events.py", view="Incoming"))
     assert "Changed nothing]" in text
     assert "came again 1x" in text
-    ignored = said(show("events.py", view="Incoming", in_state="Changed nothing"))
+    ignored = text_of(show("events.py", view="Incoming", in_state="Changed nothing"))
     assert "in-07" in ignored
     assert "in-06" not in ignored
 
 
 def test_the_four_empty_states_differ(database: Database, show: Show) -> None:
-    assert "Every event that came in was handled." in said(show("events.py"))
-    assert "No event has been stored yet." in said(show("events.py", view="Outgoing"))
-    assert "Every event is published." in said(show("events.py", view="Outgoing", out_state="Not published"))
-    assert "No dead letter is in this state." in said(show("events.py", letters="Discarded"))
+    assert "Every event that came in was handled." in text_of(show("events.py"))
+    assert "No event has been stored yet." in text_of(show("events.py", view="Outgoing"))
+    assert "Every event is published." in text_of(show("events.py", view="Outgoing", out_state="Not published"))
+    assert "No dead letter is in this state." in text_of(show("events.py", letters="Discarded"))

@@ -13,7 +13,7 @@ from services.domain.commands import Outcome
 from services.domain.conservation import StockState
 from state import commands
 from state.engine.database import Database
-from tests.support.pages import FAILED, NOON, begun, checked, press, said, stored, told
+from tests.support.pages import FAILED, NOON, checked, press, started_jobs, store_lookup, stored, text_of
 
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 RESERVED, FREE = StockState.RESERVED, StockState.FREE
@@ -43,9 +43,9 @@ def opened(busy: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[[], AppT
 def answered(database: Database, held: str | None = "ORD-3001", seconds_ago: float = 3) -> None:
     """The worker has asked: one of the three is still held over there."""
     (question,) = [command for command in stored(database) if command.state == "STORED"]
-    told(database, FREE, *(order_id for order_id in FAILED if order_id != held), seconds_ago=seconds_ago)
+    store_lookup(database, FREE, *(order_id for order_id in FAILED if order_id != held), seconds_ago=seconds_ago)
     if held:
-        told(database, RESERVED, held, seconds_ago=seconds_ago)
+        store_lookup(database, RESERVED, held, seconds_ago=seconds_ago)
     database.write_now(lambda c: commands.finish(c, question.command_id, "DONE", Outcome("x"), NOON))
 
 
@@ -72,18 +72,18 @@ def test_what_comes_after_the_freezing_changes_no_number_and_is_shown(
     test = opened()
     answered(busy)
     checked(test.run())
-    told(busy, RESERVED, "ORD-3000", seconds_ago=1)
+    store_lookup(busy, RESERVED, "ORD-3000", seconds_ago=1)
     checked(test.run())
     assert (button(test), numbers(test)) == (("Mark released: 2 items", False), ["Type 2 to confirm"])
-    assert "1 more would be refused by now: ask again to leave them out." in said(test)
+    assert "1 more would be refused by now: ask again to leave them out." in text_of(test)
     test.text_area(key=f"note_{KEY}").set_value("ticket 77")
     test.text_input(key=f"count_{KEY}").set_value("2")
     test.button(key=f"do_{KEY}").click().run()
-    assert [operation.total for operation in begun(busy)] == [2]
+    assert [operation.total for operation in started_jobs(busy)] == [2]
 
 
 def test_the_preview_can_be_frozen_before_every_answer_is_there(busy: Database, opened: Callable[[], AppTest]) -> None:
-    told(busy, RESERVED, "ORD-3001")
+    store_lookup(busy, RESERVED, "ORD-3001")
     test = press(opened(), f"now_{KEY}")
     assert button(test) == ("Mark released: 2 items", False)
 
@@ -93,7 +93,7 @@ def test_asking_again_freezes_anew(busy: Database, opened: Callable[[], AppTest]
     answered(busy, held=None)
     checked(test.run())
     assert button(test) == ("Mark released: 3 items", False)
-    told(busy, RESERVED, "ORD-3000", seconds_ago=-1)
+    store_lookup(busy, RESERVED, "ORD-3000", seconds_ago=-1)
     # The others' answers are a moment old: nobody has to be asked, and what is known by now is frozen.
     press(test, f"again_{KEY}")
     assert button(test) == ("Mark released: 2 items", False)

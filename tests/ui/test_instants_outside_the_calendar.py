@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from state import tables
 from state.engine.database import Database
-from tests.support.pages import said
+from tests.support.pages import text_of
 
 Show = Callable[..., AppTest]
 
@@ -41,4 +41,4 @@ def test_pages_of_an_order_and_of_the_audit_are_drawn(
 
     monkeypatch.setattr(pages.parts.widgets.clock, "_of_browser", lambda: ZoneInfo(zone))
     for page in ("order.py", "audit.py"):
-        assert "As of " in said(show(page, order="ORD-1002"))
+        assert "As of " in text_of(show(page, order="ORD-1002"))

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from state import tables
 from state.engine.database import Database
-from tests.support.pages import checked, said
+from tests.support.pages import checked, text_of
 
 Show = Callable[..., AppTest]
 
@@ -30,7 +30,7 @@ def hostile(database: Database, details: dict[str, Any]) -> None:
 @pytest.mark.parametrize("page", ["order.py", "audit.py", "handover.py", "reviews.py"])
 def test_large_and_many_facts_are_cut_on_every_page(busy: Database, show: Show, page: str) -> None:
     hostile(busy, {"reason": LARGE, **{f"fact{number}": LARGE for number in range(60)}, "parts": [LARGE]})
-    assert len(said(show(page, order="ORD-1002", case="REV-3"))) < 500_000
+    assert len(text_of(show(page, order="ORD-1002", case="REV-3"))) < 500_000
 
 
 def test_a_large_payload_is_shown_cut_and_given_whole_as_a_file(busy: Database, show: Show) -> None:

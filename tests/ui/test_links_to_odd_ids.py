@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from state.engine.database import Database
 from state.tables import metadata
-from tests.support.pages import PAGES, checked, said
+from tests.support.pages import PAGES, checked, text_of
 
 Show = Callable[..., AppTest]
 
@@ -29,7 +29,7 @@ def test_the_link_of_an_order_in_the_list_opens_it(busy: Database, show: Show, o
     assert {"order": [odd]} in [{"order": query.get("order")} for query in queries]
     test.query_params["order"] = odd
     test.switch_page("order.py")
-    assert odd in said(checked(test.run()))
+    assert odd in text_of(checked(test.run()))
 
 
 ODD = ["gid://shop/Product/1/", "a b&c=d#e+", "ü%2F?order=x&~"]
@@ -58,7 +58,7 @@ def followed(test: AppTest, page: str, query: dict[str, list[str]]) -> str:
     for name, values in query.items():
         test.query_params[name] = values
     test.switch_page(f"{page}.py" if page else "overview.py")
-    return said(checked(test.run()))
+    return text_of(checked(test.run()))
 
 
 @pytest.mark.slow

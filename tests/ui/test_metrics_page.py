@@ -17,7 +17,7 @@ from services.console.metric_span import Wanted
 from state import samples
 from state.engine.database import Database
 from tests.support import seed_console
-from tests.support.pages import NOON, affected, checked, press, said
+from tests.support.pages import NOON, affected, checked, press, text_of
 
 Show = Callable[..., AppTest]
 OUTAGE = IncidentInterval(NOON - seed_console.OUTAGE[0], NOON - seed_console.OUTAGE[1])
@@ -29,7 +29,7 @@ def charts(test: AppTest) -> dict[str, Any]:
 
 
 def test_the_five_key_metrics_of_the_seed_are_on_top(busy: Database, show: Show) -> None:
-    text = said(show("metrics.py"))
+    text = text_of(show("metrics.py"))
     for label in (
         "Availability p95",
         "Availability success",
@@ -43,7 +43,7 @@ def test_the_five_key_metrics_of_the_seed_are_on_top(busy: Database, show: Show)
 
 
 def test_the_page_shows_where_its_numbers_come_from_and_how_old_they_are(busy: Database, show: Show) -> None:
-    text = said(show("metrics.py"))
+    text = text_of(show("metrics.py"))
     assert "source: local history, newest measurement" in text
     assert "each point is 30 s" in text
 
@@ -69,44 +69,44 @@ def test_breaker_bands_are_behind_every_time_series_and_each_of_them_can_be_brus
 def test_every_preset_opens_from_its_address(busy: Database, show: Show, preset: str) -> None:
     test = show("metrics.py", range=preset)
     assert test.session_state["range"] == preset
-    assert "Reservation success" in said(test)
+    assert "Reservation success" in text_of(test)
 
 
 def test_an_interval_of_ones_own_is_in_the_address(busy: Database, show: Show) -> None:
     test = show("metrics.py", **{"range": "custom", "from": "2026-11-22T11:40:00Z", "to": "2026-11-22T11:45:00Z"})
-    text = said(test)
+    text = text_of(test)
     assert "11:40:00 to 11:45:00 UTC" in text
     assert "all closed throughout" in text
 
 
 def test_a_time_in_which_nothing_was_recorded_offers_the_way_back(busy: Database, show: Show) -> None:
     test = show("metrics.py", **{"range": "custom", "from": "2026-11-01T11:40:00Z", "to": "2026-11-01T11:45:00Z"})
-    assert "Nothing was recorded in this time." in said(test)
+    assert "Nothing was recorded in this time." in text_of(test)
     press(test, "last_hour")
-    assert "Reservation success" in said(test)
+    assert "Reservation success" in text_of(test)
 
 
 def test_no_failure_is_a_text_and_not_an_empty_chart(busy: Database, show: Show) -> None:
     test = show("metrics.py", **{"range": "custom", "from": "2026-11-22T11:30:00Z", "to": "2026-11-22T11:33:00Z"})
-    assert "No call was denied by an open breaker in this time." in said(test)
+    assert "No call was denied by an open breaker in this time." in text_of(test)
 
 
 def test_a_brushed_spike_leads_to_exactly_the_orders_in_it(busy: Database, show: Show) -> None:
     test = show("metrics.py", incident=str(OUTAGE))
     assert set(affected(test)) == set(seed_console.AFFECTED)
-    assert "8 orders affected" in said(test)
+    assert "8 orders affected" in text_of(test)
 
 
 def test_a_picked_interval_can_be_enlarged(busy: Database, show: Show) -> None:
     test = press(show("metrics.py", incident=str(OUTAGE)), "zoom_in")
     assert test.session_state["range"] == "custom"
-    text = said(test)
+    text = text_of(test)
     assert "11:46:3" in text
     assert "each point is 15 s" in text
 
 
 def test_the_objective_shows_what_is_left_of_its_budget(busy: Database, show: Show) -> None:
-    text = said(show("metrics.py"))
+    text = text_of(show("metrics.py"))
     assert "target 95 % over 30 d" in text
     assert "Error budget left" in text
     assert ":material/error: used up" in text
@@ -129,7 +129,7 @@ def test_the_history_outlives_the_database(busy: Database, show: Show) -> None:
     test = show("metrics.py")
     file = Path(str(busy.url.database))
     file.rename(file.with_suffix(".away"))
-    text = said(checked(test.run()))
+    text = text_of(checked(test.run()))
     assert "Old data: as of 12:00:00" in text
     assert "Reservation success" in text
 

@@ -16,7 +16,7 @@ from services.console.facade import Console
 from state.engine.database import Database
 from tests.support import seed_console
 from tests.support.openmetrics_history import half_hour
-from tests.support.pages import NOON, said
+from tests.support.pages import NOON, text_of
 from tests.support.prometheus_server import PrometheusServer
 
 Show = Callable[..., AppTest]
@@ -60,21 +60,21 @@ def only(metric: str, openmetrics: str) -> str:
 
 
 def good_news(test: AppTest) -> list[str]:
-    text = said(test)
+    text = text_of(test)
     return [news for news in GOOD_NEWS if news in text]
 
 
 def test_metrics_without_samples_show_no_good_news(database: Database, show: Show) -> None:
     database.write_now(lambda connection: seed_console.heartbeat(connection, NOON))
     test = show("metrics.py")
-    assert "Nothing has been measured in the last hour" in said(test)
+    assert "Nothing has been measured in the last hour" in text_of(test)
     assert good_news(test) == []
 
 
 def test_a_prometheus_without_samples_shows_no_good_news(tmp_path: Path, database: Database, show: Show) -> None:
     with prometheus(tmp_path, database, ""):
         test = show("metrics.py")
-        assert "source: Prometheus" in said(test)
+        assert "source: Prometheus" in text_of(test)
         assert good_news(test) == []
 
 
@@ -83,10 +83,10 @@ def test_where_only_calls_are_known_everything_else_is_no_data(tmp_path: Path, d
     with prometheus(tmp_path, database, only(CALLS, half_hour(start)[0])):
         test = show("metrics.py")
     tiles = {metric.label: metric.value for metric in test.metric}
-    assert "source: Prometheus" in said(test)
+    assert "source: Prometheus" in text_of(test)
     assert tiles["Failed orders"] == tiles["Breakers not closed"] == tiles["Availability p95"] == "n/a"
     assert tiles["Reservation success"].endswith(" %")
-    assert "No data: nothing is known of this time." in said(test)
+    assert "No data: nothing is known of this time." in text_of(test)
     assert good_news(test) == []
 
 

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from state import tables
 from state.engine.database import Database
 from tests.support.odd_rows import corrupt
-from tests.support.pages import PAGES, said
+from tests.support.pages import PAGES, text_of
 
 Show = Callable[..., AppTest]
 
@@ -29,7 +29,7 @@ def odd(busy: Database) -> Database:
 def test_a_page_is_drawn_over_odd_rows(odd: Database, show: Show, page: str) -> None:
     column = tables.order_history.c.order_id
     first = odd.read_now(lambda c: c.scalar(select(column).where(column.like("ORD-%")).limit(1)))
-    assert "As of 12:00:00" in said(show(page, order=first))
+    assert "As of 12:00:00" in text_of(show(page, order=first))
 
 
 @pytest.mark.parametrize(

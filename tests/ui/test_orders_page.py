@@ -12,7 +12,7 @@ from services.console import facade
 from services.console.orders import OrderFilter
 from state import audit, commands
 from state.engine.database import Database
-from tests.support.pages import NOON, checked, dialog, listed, press, said, stored
+from tests.support.pages import NOON, checked, dialog, listed, press, stored, text_of
 
 Show = Callable[..., AppTest]
 
@@ -22,7 +22,7 @@ def test_orders_come_newest_first_a_page_at_a_time(busy: Database, show: Show) -
     first = listed(test)
     assert first[:3] == ["ORD-2000", "ORD-1999", "ORD-1000"]
     assert len(first) == 20
-    assert "56 orders" in said(test)
+    assert "56 orders" in text_of(test)
     assert test.button(key="orders_after_step").disabled
 
 
@@ -58,7 +58,7 @@ def test_an_address_that_makes_no_sense_shows_the_newest(busy: Database, show: S
 def test_search_takes_whole_ids_of_orders_users_and_products(busy: Database, show: Show, text: str, found: int) -> None:
     test = show("orders.py")
     test.text_input(key="q").set_value(text).run()
-    assert f"{found} {'order matches' if found == 1 else 'orders match'}" in said(test)
+    assert f"{found} {'order matches' if found == 1 else 'orders match'}" in text_of(test)
 
 
 def test_filters_come_from_the_address_and_combine(busy: Database, show: Show) -> None:
@@ -94,14 +94,14 @@ def test_a_changed_filter_leads_back_to_the_newest(busy: Database, show: Show) -
 
 def test_nothing_matches_is_shown_with_a_way_out(busy: Database, show: Show) -> None:
     test = show("orders.py", q="nobody")
-    assert "No order matches." in said(test)
+    assert "No order matches." in text_of(test)
     press(test, "clear_filters")
     assert len(listed(test)) == 20
 
 
 def test_an_interval_from_another_page_is_shown_and_can_be_dropped(busy: Database, show: Show) -> None:
     test = show("orders.py", **{"from": "2026-11-22T11:48:00+00:00", "to": "2026-11-22T11:51:31+00:00"})
-    assert "Created 11:48:00 to 11:51:31" in said(test)
+    assert "Created 11:48:00 to 11:51:31" in text_of(test)
     assert 0 < len(listed(test)) < 20
     press(test, "drop_between")
     assert len(listed(test)) == 20
@@ -127,18 +127,18 @@ def test_the_page_of_an_order_leads_back_to_the_list_as_a_step_back_does(busy: D
 
 
 def test_no_order_yet_is_not_a_filter_that_matches_nothing(database: Database, show: Show) -> None:
-    assert "No order has been placed yet." in said(show("orders.py"))
+    assert "No order has been placed yet." in text_of(show("orders.py"))
 
 
 def test_the_page_of_an_order_opens_from_its_link(busy: Database, show: Show) -> None:
-    text = said(show("order.py", order="ORD-1002"))
+    text = text_of(show("order.py", order="ORD-1002"))
     assert "Order ORD-1002" in text
     for state in ("Waiting for inventory]", "Nothing reserved]", "Not charged]", "High priority]"):
         assert state in text
 
 
 def test_the_timeline_shows_kind_fact_and_time_of_every_step(busy: Database, show: Show) -> None:
-    text = said(show("order.py", order="ORD-1002"))
+    text = text_of(show("order.py", order="ORD-1002"))
     assert "Reserve: no answer" in text
     assert "outcome timeout · duration 3,000 ms · attempt 3" in text
     assert ":red-badge[:material/error: Call]" in text
@@ -147,7 +147,7 @@ def test_the_timeline_shows_kind_fact_and_time_of_every_step(busy: Database, sho
 
 
 def test_an_order_shows_its_release_job_and_its_commands(busy: Database, show: Show) -> None:
-    text = said(show("order.py", order="ORD-3003"))
+    text = text_of(show("order.py", order="ORD-3003"))
     assert "3 attempts" in text
     assert "Latest error: INVENTORY_TIMEOUT" in text
     assert "Done] Retry release: Released · nothing was held any more · olga@example.com" in text
@@ -158,17 +158,17 @@ def test_the_inventory_service_is_asked_about_an_order_only_when_a_person_wants_
 ) -> None:
     test = show("order.py", order="ORD-1007")
     assert stored(busy) == []
-    assert "Inventory status" not in said(test)
+    assert "Inventory status" not in text_of(test)
     test.toggle(key="compare_ORD-1007").set_value(True).run()
     test.run()
-    assert "Inventory status" in said(test)
+    assert "Inventory status" in text_of(test)
     (asked,) = stored(busy)
     assert (asked.kind, asked.target_id) == ("ask_theirs", "ORD-1007")
 
 
 def test_an_unknown_order_is_distinguished_from_a_missing_address(busy: Database, show: Show) -> None:
-    assert "No order ORD-0 exists." in said(show("order.py", order="ORD-0"))
-    assert "The address names no order." in said(show("order.py"))
+    assert "No order ORD-0 exists." in text_of(show("order.py", order="ORD-0"))
+    assert "The address names no order." in text_of(show("order.py"))
 
 
 def test_text_of_others_is_shown_and_not_interpreted(busy: Database, show: Show) -> None:
@@ -178,7 +178,7 @@ def test_text_of_others_is_shown_and_not_interpreted(busy: Database, show: Show)
 
 def test_a_cancel_is_stored_with_its_reason_and_nothing_else_happens(busy: Database, show: Show) -> None:
     test = press(show("order.py", order="ORD-1002"), "cancel_order")
-    assert "Nothing was charged; a reservation is released. For 10 seconds it can be taken back" in said(test)
+    assert "Nothing was charged; a reservation is released. For 10 seconds it can be taken back" in text_of(test)
     test.text_area(key=dialog(test, "note_")).set_value(" customer called ")
     key = dialog(test, "do_")
     test.button(key=key).click().run()
@@ -186,7 +186,7 @@ def test_a_cancel_is_stored_with_its_reason_and_nothing_else_happens(busy: Datab
     assert (command.kind, command.target_id, command.state) == ("cancel_order", "ORD-1002", "STORED")
     assert command.arguments == {"reason": "customer called"}
     assert command.command_id == key.removeprefix("do_")
-    assert "Cancel order: stored" in said(test)
+    assert "Cancel order: stored" in text_of(test)
 
 
 def test_after_a_cancel_is_stored_the_button_shows_that_it_is_under_way(busy: Database, show: Show) -> None:
@@ -194,8 +194,8 @@ def test_after_a_cancel_is_stored_the_button_shows_that_it_is_under_way(busy: Da
     test.text_area(key=dialog(test, "note_")).set_value("customer called")
     press(test, dialog(test, "do_"))
     assert test.button(key="cancel_order").disabled
-    assert "A cancel is under way." in said(test)
-    assert "Stored] Cancel order · console" in said(test)
+    assert "A cancel is under way." in text_of(test)
+    assert "Stored] Cancel order · console" in text_of(test)
 
 
 def test_a_cancel_without_a_reason_is_not_stored(busy: Database, show: Show) -> None:
@@ -220,7 +220,7 @@ def test_a_cancel_is_delayed_and_every_console_offers_the_undo(busy: Database, s
     test.text_input(key="display_name").set_value("ben").run()
     undo = test.button(key=f"undo_{command.command_id}")
     assert undo.label == "Undo (10 s)"
-    assert "Stored] Cancel order · console" in said(test)
+    assert "Stored] Cancel order · console" in text_of(test)
     press(test, f"undo_{command.command_id}")
     (command,) = stored(busy)
     assert (command.state, command.outcome.title) == ("WITHDRAWN", "Taken back by ben")  # type: ignore[index]
@@ -238,7 +238,7 @@ def test_an_undo_of_a_cancel_is_on_the_timeline_and_in_the_audit_log(busy: Datab
     assert (entry.before, entry.after) == (
         {"command": command.command_id, "state": "STORED"}, {"command": command.command_id, "state": "WITHDRAWN"},
     )  # fmt: skip
-    assert "Taken back before it ran: Cancel order" in said(checked(test.run()))
+    assert "Taken back before it ran: Cancel order" in text_of(checked(test.run()))
 
 
 def test_a_cancel_that_runs_already_cannot_be_undone(busy: Database, show: Show) -> None:
@@ -247,7 +247,7 @@ def test_a_cancel_that_runs_already_cannot_be_undone(busy: Database, show: Show)
     later = NOON + timedelta(seconds=11)
     busy.write_now(lambda connection: commands.claim(connection, later, later + timedelta(minutes=1), 8))
     press(test, f"undo_{command.command_id}")
-    assert "Too late: it has run already" in said(test)
+    assert "Too late: it has run already" in text_of(test)
     assert [one.state for one in stored(busy)] == ["RUNNING"]
 
 
@@ -269,7 +269,7 @@ def test_an_order_that_has_ended_cannot_be_cancelled_and_states_the_reason(
 ) -> None:
     test = show("order.py", order=order_id)
     assert test.button(key="cancel_order").disabled
-    assert f"An order that is {word} cannot be cancelled." in said(test)
+    assert f"An order that is {word} cannot be cancelled." in text_of(test)
 
 
 def test_a_release_is_retried_from_the_page_of_its_order(busy: Database, show: Show) -> None:
@@ -279,7 +279,7 @@ def test_a_release_is_retried_from_the_page_of_its_order(busy: Database, show: S
 
 
 def test_orders_are_found_by_their_payment(busy: Database, show: Show) -> None:
-    assert "5 orders match" in said(show("orders.py", payment="Refunded", inventory="RELEASE_PENDING"))
+    assert "5 orders match" in text_of(show("orders.py", payment="Refunded", inventory="RELEASE_PENDING"))
     assert len(listed(show("orders.py", payment="Captured"))) == 20
 
 
@@ -295,7 +295,7 @@ def test_the_order_page_has_the_raw_events_in_both_directions(busy: Database, sh
     event = next(box for box in test.expander if box.label.startswith("Out: "))
     test = show("order.py", order="ORD-2000", open=event.proto.id.rpartition("unfold_")[2])
     assert any('"type": "inventory.confirm_requested"' in code.value for code in test.code)
-    assert "In: inventory.confirmed · 11:59:56" in said(test)
+    assert "In: inventory.confirmed · 11:59:56" in text_of(test)
 
 
 def test_a_return_is_requested_by_line_with_a_reason(busy: Database, show: Show) -> None:

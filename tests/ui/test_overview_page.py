@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from state import replicas, reviews
 from state.engine.database import Database
 from tests.support import seed_console
-from tests.support.pages import NOON, said
+from tests.support.pages import NOON, text_of
 
 Show = Callable[..., AppTest]
 
@@ -22,7 +22,7 @@ def well(connection: Any) -> None:
 def test_all_well_is_one_quiet_sentence(database: Database, show: Show) -> None:
     database.write_now(well)
     test = show()
-    assert "Everything is running.** 3 breakers closed; nothing waits for a person." in said(test)
+    assert "Everything is running.** 3 breakers closed; nothing waits for a person." in text_of(test)
     assert not test.error
     assert not test.warning
 
@@ -45,7 +45,7 @@ def test_what_is_wrong_is_shown_worst_first_and_linked(busy: Database, show: Sho
 
 
 def test_a_tile_per_breaker_has_state_in_words_sample_size_and_time_to_the_trial(busy: Database, show: Show) -> None:
-    text = said(show())
+    text = text_of(show())
     assert ":red-badge[:material/block: Open]" in text
     assert "17 of 24 failed · trial in 18 s" in text
     assert "1 of 42 failed · closed for 6 h" in text
@@ -69,19 +69,19 @@ def test_orders_per_minute_are_drawn_with_the_outage(busy: Database, show: Show)
 def test_without_samples_nothing_is_drawn_and_nothing_is_zero(database: Database, show: Show) -> None:
     database.write_now(well)
     test = show()
-    assert "No samples yet" in said(test)
+    assert "No samples yet" in text_of(test)
     assert not test.get("vega_lite_chart")
     assert next(metric for metric in test.metric if metric.label == "Reservation success").value == "n/a"
 
 
 def test_what_changed_last_has_transitions_and_commands(busy: Database, show: Show) -> None:
-    text = said(show())
+    text = text_of(show())
     assert "Closed] Availability check breaker" in text
     assert "Refused] Confirm again: Somebody was faster · resolved by olga@example.com · ben" in text
 
 
 def test_a_breaker_shows_rate_with_sample_and_threshold_denied_calls_and_quantiles(busy: Database, show: Show) -> None:
-    text = said(show("breakers.py"))
+    text = text_of(show("breakers.py"))
     assert "70.8 % of 24" in text
     assert "opens at 50 % of at least 5" in text
     assert "inventoryServiceReserver · since 11:59:48 · 12 s ago · half-open, one trial, in 18 s · on worker-1" in text
@@ -97,12 +97,12 @@ def test_the_worst_replica_makes_the_state_of_a_breaker(busy: Database, show: Sh
     test = show("breakers.py")
     table = test.table[0].value.to_dict("records")
     assert [row["Replica"] for row in table] == ["worker-1", "worker-2"]
-    assert ":orange-badge[:material/hourglass_top: Half-open]" in said(test)
+    assert ":orange-badge[:material/hourglass_top: Half-open]" in text_of(test)
 
 
 def test_no_breaker_opened_is_distinguished_from_missing_data(database: Database, show: Show) -> None:
     database.write_now(well)
-    assert "No breaker has opened in the last day." in said(show("breakers.py"))
+    assert "No breaker has opened in the last day." in text_of(show("breakers.py"))
 
 
 def test_a_case_that_is_resolved_no_longer_counts(busy: Database, show: Show) -> None:

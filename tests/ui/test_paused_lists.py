@@ -19,7 +19,7 @@ from state.audit import AuditEntry
 from state.dead_letters import DeadLetter
 from state.engine.database import Database
 from state.products import Product
-from tests.support.pages import NOON, checked, listed, press, said
+from tests.support.pages import NOON, checked, listed, press, text_of
 from tests.support.seed_console import order
 
 Show = Callable[..., AppTest]
@@ -71,7 +71,7 @@ class List:
         return show(self.page, **({"view": self.view} if self.view else {}), **more)
 
     def has(self, test: AppTest, number: int) -> bool:
-        return self.text.format(number) in said(test)
+        return self.text.format(number) in text_of(test)
 
 
 LISTS = (
@@ -155,7 +155,7 @@ def test_a_row_that_no_longer_matches_keeps_its_place_until_the_list_is_refreshe
     busy.write_now(confirm)
     checked(test.run())
     assert listed(test) == before
-    assert "no longer in this list" in said(test)
+    assert "no longer in this list" in text_of(test)
     assert labels(test)["show_new_orders"] == "1 gone · show"
     press(test, "show_new_orders")
     assert listed(test) == [one for one in before if one != "ORD-NEW-2"]
@@ -163,7 +163,7 @@ def test_a_row_that_no_longer_matches_keeps_its_place_until_the_list_is_refreshe
 
 def test_the_content_of_rows_stays_live_while_updates_are_paused(busy: Database, show: Show) -> None:
     test = press(show("orders.py", q="ORD-1003"), "hold_orders")
-    assert ":material/credit_card: Paying" in said(test)
+    assert ":material/credit_card: Paying" in text_of(test)
 
     def place(connection: Any) -> None:
         known = orders.get(connection, "ORD-1003")
@@ -171,7 +171,7 @@ def test_the_content_of_rows_stays_live_while_updates_are_paused(busy: Database,
         orders.save(connection, known, {"status": OrderStatus.PLACED}, NOON)
 
     busy.write_now(place)
-    assert ":material/shopping_bag: Placed" in said(checked(test.run()))
+    assert ":material/shopping_bag: Placed" in text_of(checked(test.run()))
 
 
 def test_kept_rows_hide_no_row_of_the_next_page(busy: Database, show: Show) -> None:

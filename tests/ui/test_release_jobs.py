@@ -10,13 +10,13 @@ from streamlit.testing.v1 import AppTest
 
 from services.domain.conservation import StockState
 from state.engine.database import Database
-from tests.support.pages import UNAVAILABLE, as_role, checked, dialog, press, said, stored, told
+from tests.support.pages import UNAVAILABLE, as_role, checked, dialog, press, store_lookup, stored, text_of
 
 Show = Callable[..., AppTest]
 RESERVED, DEDUCTED, FREE = StockState.RESERVED, StockState.DEDUCTED, StockState.FREE
 
 
-def memory(test: AppTest) -> list[dict[str, Any]]:
+def past_resolutions(test: AppTest) -> list[dict[str, Any]]:
     return next(table.value.to_dict("records") for table in test.table if "Action" in table.value.columns)
 
 
@@ -27,7 +27,7 @@ def warnings(test: AppTest) -> str:
 def test_the_reconciliation_of_a_job_is_shown_on_demand_with_one_lookup(busy: Database, show: Show) -> None:
     test = press(show("releases.py"), "open_ORD-3000")
     assert test.query_params["release"] in ("ORD-3000", ["ORD-3000"])
-    text = said(checked(test.run()))
+    text = text_of(checked(test.run()))
     assert "version 2" in text
     assert "Inventory status" in text
     (question,) = stored(busy)
@@ -45,11 +45,13 @@ def test_the_list_requests_no_lookup(busy: Database, show: Show) -> None:
 def test_reserved_or_deducted_stock_is_not_marked_and_the_reason_is_shown(
     busy: Database, show: Show, stock: StockState, reason: str
 ) -> None:
-    told(busy, stock, "ORD-3000")
+    store_lookup(busy, stock, "ORD-3000")
     listed = show("releases.py")
     assert listed.button(key="mark_ORD-3000").disabled
     assert reason in listed.button(key="mark_ORD-3000").help
-    assert f"{'reserved' if stock == RESERVED else 'deducted'} at the Inventory Service, asked 3 s ago" in said(listed)
+    assert f"{'reserved' if stock == RESERVED else 'deducted'} at the Inventory Service, asked 3 s ago" in text_of(
+        listed
+    )
     opened = show("releases.py", release="ORD-3000")
     assert opened.button(key=dialog(opened, "do_")).disabled
     assert reason in warnings(opened)
@@ -57,16 +59,16 @@ def test_reserved_or_deducted_stock_is_not_marked_and_the_reason_is_shown(
 
 def test_the_dialog_that_marks_requests_the_inventory_status_first(busy: Database, show: Show) -> None:
     test = press(show("releases.py"), "mark_ORD-3000")
-    assert "Not asked yet." in said(test)
+    assert "Not asked yet." in text_of(test)
     assert [command.kind for command in stored(busy)] == ["ask_theirs"]
     assert not test.button(key=dialog(test, "do_")).disabled
 
 
 def test_free_stock_supports_the_proof_and_a_retry_is_harmless(busy: Database, show: Show) -> None:
-    told(busy, FREE, "ORD-3000", said="RELEASED")
+    store_lookup(busy, FREE, "ORD-3000", said="RELEASED")
     test = show("releases.py", release="ORD-3000")
     assert "that supports the proof" in warnings(test)
-    assert "a retry is harmless, finds no reservation and closes the job" in said(test)
+    assert "a retry is harmless, finds no reservation and closes the job" in text_of(test)
     assert not test.button(key="retry_open_ORD-3000").disabled
     test.text_area(key=dialog(test, "note_")).set_value("seen in their ledger")
     test.button(key=dialog(test, "do_")).click().run()
@@ -75,7 +77,7 @@ def test_free_stock_supports_the_proof_and_a_retry_is_harmless(busy: Database, s
 
 
 def test_three_proofs_given_on_one_sight_are_one_command(busy: Database, show: Show) -> None:
-    told(busy, FREE, "ORD-3000")
+    store_lookup(busy, FREE, "ORD-3000")
     tests = [show("releases.py", release="ORD-3000") for _ in range(3)]
     for test in tests:
         test.text_area(key=dialog(test, "note_")).set_value("ticket 77")
@@ -85,7 +87,7 @@ def test_three_proofs_given_on_one_sight_are_one_command(busy: Database, show: S
 
 
 def test_deducted_stock_is_not_retried(busy: Database, show: Show) -> None:
-    told(busy, DEDUCTED, "ORD-3000")
+    store_lookup(busy, DEDUCTED, "ORD-3000")
     test = show("releases.py", release="ORD-3000")
     for key in ("retry_open_ORD-3000", "retry_ORD-3000"):
         assert test.button(key=key).disabled
@@ -96,14 +98,14 @@ def test_deducted_stock_is_not_retried(busy: Database, show: Show) -> None:
 def test_an_unknown_or_old_inventory_status_refuses_nothing(
     busy: Database, show: Show, stock: StockState | None, more: dict[str, Any]
 ) -> None:
-    told(busy, stock, "ORD-1007", **more)
+    store_lookup(busy, stock, "ORD-1007", **more)
     test = show("releases.py", release="ORD-1007")
     assert not test.button(key=dialog(test, "do_")).disabled
     assert not test.button(key="mark_ORD-1007").disabled
 
 
 def test_a_retry_from_the_work_area_and_from_the_list_is_one_command(busy: Database, show: Show) -> None:
-    told(busy, RESERVED, "ORD-3000")
+    store_lookup(busy, RESERVED, "ORD-3000")
     first, second = show("releases.py", release="ORD-3000"), show("releases.py", release="ORD-3000")
     press(first, "retry_open_ORD-3000")
     press(second, "retry_ORD-3000")
@@ -119,14 +121,14 @@ def test_a_viewer_sees_the_reconciliation_and_every_action_disabled(busy: Databa
 
 
 def test_an_order_without_a_job_is_reported_as_having_none(busy: Database, show: Show) -> None:
-    assert "No release job of ORD-2000 exists." in said(show("releases.py", release="ORD-2000"))
+    assert "No release job of ORD-2000 exists." in text_of(show("releases.py", release="ORD-2000"))
 
 
 @pytest.mark.parametrize("parameters", [{"release": "ORD-3000"}, {"cause": UNAVAILABLE}], ids=["job", "cause"])
 def test_the_past_resolutions_of_a_release_cause_have_action_and_actor_and_how_often_it_lasted(
     busy: Database, show: Show, parameters: dict[str, str]
 ) -> None:
-    found = memory(show("releases.py", **parameters))
+    found = past_resolutions(show("releases.py", **parameters))
     assert [(row["Action"], row["Times"], row["Lasted"]) for row in found] == [
         ("Bulk retry", "3", "2 of 2, 1 under way"),
         ("Retry", "2", "1 of 2"),
@@ -138,4 +140,6 @@ def test_the_past_resolutions_of_a_release_cause_have_action_and_actor_and_how_o
 
 
 def test_a_cause_about_which_nothing_was_done_reports_it(busy: Database, show: Show) -> None:
-    assert "Nothing has been done yet about a release with the cause" in said(show("releases.py", release="ORD-3003"))
+    assert "Nothing has been done yet about a release with the cause" in text_of(
+        show("releases.py", release="ORD-3003")
+    )

@@ -19,7 +19,18 @@ from state import audit, bulk_jobs, commands, releases, tables
 from state.engine.database import Database
 from state.releases import ReleaseFilter
 from tests.support import seed_console
-from tests.support.pages import FAILED, NOON, UNAVAILABLE, begun, dialog, listed, press, said, stored, told
+from tests.support.pages import (
+    FAILED,
+    NOON,
+    UNAVAILABLE,
+    dialog,
+    listed,
+    press,
+    started_jobs,
+    store_lookup,
+    stored,
+    text_of,
+)
 
 Show = Callable[..., AppTest]
 UNAVAILABLE_TEXT = cause_text(UNAVAILABLE)
@@ -32,7 +43,7 @@ def _has(test: AppTest, key: str) -> bool:
 
 
 def test_jobs_show_attempts_latest_error_and_next_try(busy: Database, show: Show) -> None:
-    text = said(show("releases.py"))
+    text = text_of(show("releases.py"))
     assert "3 failed, 3 pending" in text
     assert "4 attempts, next in 7 min" in text
     assert SAID in text
@@ -44,7 +55,7 @@ def test_a_retry_needs_no_dialog_and_three_clicks_are_one_command(busy: Database
         test.button(key="retry_ORD-3000").click().run()
     (command,) = stored(busy)
     assert (command.kind, command.target_id, command.arguments) == ("retry_release", "ORD-3000", {})
-    assert "Stored] Retry release · console" in said(third)
+    assert "Stored] Retry release · console" in text_of(third)
 
 
 def test_when_a_retry_has_ended_it_can_be_requested_again(busy: Database, show: Show) -> None:
@@ -54,7 +65,7 @@ def test_when_a_retry_has_ended_it_can_be_requested_again(busy: Database, show: 
     (command,) = stored(busy)
     busy.write_now(lambda c: commands.finish(c, command.command_id, "REFUSED", Outcome("Breaker open"), NOON))
     test.run()
-    assert "Refused] Retry release: Breaker open" in said(test)
+    assert "Refused] Retry release: Breaker open" in text_of(test)
     test.button(key="retry_ORD-3000").click().run()
     assert len(stored(busy)) == 2
 
@@ -92,15 +103,15 @@ def test_released_jobs_can_be_seen_but_not_retried(busy: Database, show: Show) -
 
 
 def test_nothing_to_release_has_a_text_of_its_own(database: Database, show: Show) -> None:
-    assert "Nothing waits to be released." in said(show("releases.py"))
-    assert "No job matches." in said(show("releases.py", job="Released"))
+    assert "Nothing waits to be released." in text_of(show("releases.py"))
+    assert "No job matches." in text_of(show("releases.py", job="Released"))
 
 
 # -- causes and filters ------------------------------------------------------------------------
 
 
 def test_jobs_are_grouped_by_cause_without_what_differs_between_them(busy: Database, show: Show) -> None:
-    text = said(show("releases.py"))
+    text = text_of(show("releases.py"))
     assert "3 failed" in text
     assert UNAVAILABLE_TEXT in text
     assert cause_text(TIMED_OUT) in text
@@ -128,7 +139,7 @@ def test_order_state_and_sort_come_from_the_address(busy: Database, show: Show) 
 
 def test_a_filter_that_finds_nothing_can_be_cleared(busy: Database, show: Show) -> None:
     test = show("releases.py", cause="nobody has this", find="ORD-0")
-    assert "No job matches." in said(test)
+    assert "No job matches." in text_of(test)
     press(test, "clear_filters")
     assert len(listed(test)) == 6
 
@@ -145,13 +156,13 @@ def test_everything_at_once_is_not_offered_without_a_filter(busy: Database, show
 
 
 def test_all_matching_are_previewed_frozen_and_stored_as_one_bulk_job(busy: Database, show: Show) -> None:
-    told(busy, StockState.RESERVED, "ORD-1007", "ORD-3001", "ORD-3000")
+    store_lookup(busy, StockState.RESERVED, "ORD-1007", "ORD-3001", "ORD-3000")
     test = press(show("releases.py", cause=UNAVAILABLE), "retry_matching")
     shown = test.table[-1].value.to_dict("records")
     assert [row["Id"] for row in shown] == ["ORD-1007", "ORD-3001", "ORD-3000"]
     test.text_area(key=dialog(test, "note_")).set_value("they are back")
     test.button(key=dialog(test, "do_")).click().run()
-    (operation,) = begun(busy)
+    (operation,) = started_jobs(busy)
     assert (operation.bulk_action, operation.total, operation.reason) == ("retry_release", 3, "they are back")
     assert operation.filter == f"Pending, Failed; {UNAVAILABLE_TEXT}"
     assert operation.causes == [UNAVAILABLE]
@@ -167,7 +178,7 @@ def test_all_matching_are_previewed_frozen_and_stored_as_one_bulk_job(busy: Data
 
 
 def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(busy: Database, show: Show) -> None:
-    told(busy, StockState.RESERVED, "ORD-1007", "ORD-3001", "ORD-3000")
+    store_lookup(busy, StockState.RESERVED, "ORD-1007", "ORD-3001", "ORD-3000")
     test = press(show("releases.py", cause=UNAVAILABLE), "retry_matching")
 
     failed = releases.failure_values(SAID, seed_console.UNAVAILABLE)
@@ -183,9 +194,9 @@ def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(
 
     busy.write_now(meanwhile)
     test.button(key=dialog(test, "do_")).click().run()
-    (operation,) = begun(busy)
+    (operation,) = started_jobs(busy)
     assert (operation.total, operation.unseen, operation.tally) == (3, 2, {"ASKED": 2, "SKIPPED": 1})
-    text = said(test)
+    text = text_of(test)
     assert "Since 12:00:00: 1 of 3 changed since and is skipped; 2 new match, not included" in text
     assert "Not included: 2 new ones matched at the commit." in text
     items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.job_id, limit=10))
@@ -196,7 +207,7 @@ def test_the_same_start_again_is_the_same_bulk_job(busy: Database) -> None:
     frozen = console().releases.freeze("retry_release", ReleaseFilter(("FAILED",)), "Failed")
     first, second, third = (console().bulk.start(frozen, "", actor="ada", job_id="key-1") for _ in range(3))
     assert first.job == second.job == third.job
-    assert len(begun(busy)) == 1
+    assert len(started_jobs(busy)) == 1
     again = [entry.action for entry in busy.read_now(audit.page) if entry.at == NOON]
     assert again == ["BULK_RETRY_RELEASE"]
 
@@ -212,7 +223,7 @@ def test_what_must_not_be_stored_is_refused_by_the_facade_too(busy: Database) ->
     too_many = replace(frozen, targets=frozen.targets * 400)
     with pytest.raises(ValueError, match="1 to 1000"):
         console().bulk.start(too_many, "proof", actor="ada", job_id="key-1")
-    assert begun(busy) == []
+    assert started_jobs(busy) == []
 
 
 def test_a_file_of_items_is_safe_to_open_in_a_spreadsheet(busy: Database) -> None:
@@ -226,7 +237,7 @@ def test_a_file_of_items_is_safe_to_open_in_a_spreadsheet(busy: Database) -> Non
 
 
 def test_selected_release_jobs_become_one_bulk_job_by_id_and_version(busy: Database, show: Show) -> None:
-    told(busy, StockState.RESERVED, "ORD-3000", "ORD-3001")
+    store_lookup(busy, StockState.RESERVED, "ORD-3000", "ORD-3001")
     test = show("releases.py")
     for order_id in ("ORD-3000", "ORD-3001", "ORD-3002"):
         test.checkbox(key=f"pick_release_{order_id}").check().run()
@@ -235,7 +246,7 @@ def test_selected_release_jobs_become_one_bulk_job_by_id_and_version(busy: Datab
     press(test, "bulk_retry")
     assert [row["Id"] for row in test.table[-1].value.to_dict("records")] == ["ORD-3000", "ORD-3001"]
     test.button(key=dialog(test, "do_")).click().run()
-    (operation,) = begun(busy)
+    (operation,) = started_jobs(busy)
     assert (operation.total, operation.filter, operation.unseen) == (2, "2 selected", 0)
     assert not test.checkbox(key="pick_release_ORD-3000").value
 
@@ -249,27 +260,27 @@ def test_one_chosen_job_is_retried_by_its_key_without_a_dialog(busy: Database, s
     press(test, "bulk_retry")
     (command,) = stored(busy)
     assert (command.kind, command.target_id) == ("retry_release", "ORD-3000")
-    assert begun(busy) == []
+    assert started_jobs(busy) == []
     assert not test.checkbox(key="pick_release_ORD-3000").value
 
 
 @pytest.mark.parametrize(("proof", "count"), [("", "3"), ("ticket 77", "2"), ("ticket 77", "")])
 def test_marking_several_needs_a_proof_and_the_count_typed(busy: Database, show: Show, proof: str, count: str) -> None:
-    told(busy, StockState.FREE, *FAILED)
+    store_lookup(busy, StockState.FREE, *FAILED)
     test = press(show("releases.py", job="Failed"), "mark_matching")
     test.text_area(key=dialog(test, "note_")).set_value(proof)
     test.text_input(key=dialog(test, "count_")).set_value(count)
     test.button(key=dialog(test, "do_")).click().run()
-    assert begun(busy) == []
+    assert started_jobs(busy) == []
 
 
 def test_marking_several_is_one_bulk_job_with_its_proof(busy: Database, show: Show) -> None:
-    told(busy, StockState.FREE, *FAILED)
+    store_lookup(busy, StockState.FREE, *FAILED)
     test = press(show("releases.py", job="Failed"), "mark_matching")
     test.text_area(key=dialog(test, "note_")).set_value("ticket 77")
     test.text_input(key=dialog(test, "count_")).set_value("3")
     test.button(key=dialog(test, "do_")).click().run()
-    (operation,) = begun(busy)
+    (operation,) = started_jobs(busy)
     assert (operation.bulk_action, operation.total, operation.reason) == ("mark_released", 3, "ticket 77")
 
 
@@ -277,7 +288,7 @@ def test_marking_several_is_one_bulk_job_with_its_proof(busy: Database, show: Sh
 def test_one_failed_job_is_marked_with_proof_and_the_version_seen(busy: Database, show: Show, proof: str) -> None:
     test = press(show("releases.py"), "mark_ORD-3000")
     assert not _has(test, "mark_ORD-3002")
-    assert "Inventory status" in said(test)
+    assert "Inventory status" in text_of(test)
     test.text_area(key=dialog(test, "note_")).set_value(proof)
     test.button(key=dialog(test, "do_")).click().run()
     asked, *others = stored(busy)
@@ -314,7 +325,7 @@ def test_the_button_shows_what_the_release_breaker_makes_of_a_retry(
 
 
 def test_a_bulk_job_shows_its_items_why_it_stopped_and_new_failures(busy: Database, show: Show) -> None:
-    text = said(show("releases.py"))
+    text = text_of(show("releases.py"))
     assert "Stopped itself" in text
     assert "**12** asked :gray[·] **1** sent :gray[·] **0** accepted :gray[·] **0** confirmed" in text
     assert "Stopped by itself: 1 of 1 in the stage of 1 not confirmed." in text
@@ -348,13 +359,13 @@ def test_the_items_of_a_bulk_job_are_a_link_with_a_file(busy: Database, show: Sh
 def test_a_bulk_job_that_waits_for_the_breaker_shows_until_when(busy: Database, show: Show) -> None:
     until = NOON + timedelta(seconds=18)
     busy.write_now(lambda c: bulk_jobs.change(c, "OP-1", state="RUNNING", waits_until=until))
-    assert "Queued until the breaker closes (half-open in 18 s)." in said(show("releases.py"))
+    assert "Queued until the breaker closes (half-open in 18 s)." in text_of(show("releases.py"))
 
 
 def test_a_bulk_job_that_ended_without_every_confirmation_is_not_called_done(busy: Database, show: Show) -> None:
     busy.write_now(lambda c: bulk_jobs.change(c, "OP-2", tally={"CONFIRMED": 5, "UNANSWERED": 1}))
-    assert "Ended, not all confirmed] **Retry release: 6 items**" in said(show("releases.py"))
+    assert "Ended, not all confirmed] **Retry release: 6 items**" in text_of(show("releases.py"))
 
 
 def test_running_bulk_jobs_appear_on_the_overview(busy: Database, show: Show) -> None:
-    assert "Stopped itself] Retry release: 12 items, 0 of 12 confirmed" in said(show())
+    assert "Stopped itself] Retry release: 12 items, 0 of 12 confirmed" in text_of(show())

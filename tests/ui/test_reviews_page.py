@@ -23,7 +23,7 @@ from state.engine.database import Database
 from state.inventory_lookups import StoredLookup
 from state.review_queue import CaseFilter
 from tests.support import seed_console
-from tests.support.pages import NOON, as_role, begun, checked, dialog, press, said, stored, told
+from tests.support.pages import NOON, as_role, checked, dialog, press, started_jobs, store_lookup, stored, text_of
 from tests.support.pages import listed as linked
 
 Show = Callable[..., AppTest]
@@ -61,7 +61,7 @@ def answer(database: Database, order_id: str, statement: LookupResult, *, second
 def test_the_most_urgent_cases_come_first_by_reservation_end_then_priority_then_age(busy: Database, show: Show) -> None:
     test = show("reviews.py")
     assert listed(test) == ["ORD-1006", "ORD-1004", "ORD-1004", "ORD-1003", "ORD-1002", "ORD-1007"]
-    text = said(test)
+    text = text_of(test)
     assert "6 waiting" in text
     assert "waits 65 min" in text
     assert "No answer to 3 requests for confirmation" in text
@@ -100,7 +100,7 @@ def test_mine_are_the_cases_of_the_person_at_the_console(busy: Database, show: S
     test = show("reviews.py", owner="Mine")
     test.user = {"is_logged_in": True, "email": "olga@example.com"}
     assert listed(checked(test.run())) == ["ORD-1006"]
-    assert "you until 12:11:00" in said(test)
+    assert "you until 12:11:00" in text_of(test)
 
 
 def test_a_claim_that_has_ended_is_unclaimed(busy: Database, show: Show) -> None:
@@ -110,7 +110,7 @@ def test_a_claim_that_has_ended_is_unclaimed(busy: Database, show: Show) -> None
 
 def test_cases_are_grouped_by_cause_and_by_product_and_a_click_keeps_one_group(busy: Database, show: Show) -> None:
     test = show("reviews.py")
-    assert "SKU-CHAIR **6**" in said(test)
+    assert "SKU-CHAIR **6**" in text_of(test)
     press(test, "cause_PENDING_INVENTORY_INVENTORY_TIMEOUT")
     assert listed(test) == ["ORD-1002"]
     assert test.selectbox(key="reason").value == "PENDING_INVENTORY"
@@ -129,19 +129,19 @@ def test_find_leaves_only_what_was_named(busy: Database, show: Show) -> None:
 
 def test_resolved_cases_name_actor_and_action(busy: Database, show: Show) -> None:
     test = show("reviews.py", review_state="Resolved")
-    assert "Confirm again by olga@example.com" in said(test)
+    assert "Confirm again by olga@example.com" in text_of(test)
     assert not test.checkbox
 
 
 def test_nothing_to_review_has_a_text_of_its_own(database: Database, show: Show) -> None:
-    assert "Nothing waits for a person." in said(show("reviews.py"))
+    assert "Nothing waits for a person." in text_of(show("reviews.py"))
 
 
 def test_filters_that_leave_nothing_can_be_cleared(database: Database, show: Show) -> None:
     test = show("reviews.py", reason="Payment unknown", owner="Mine")
-    assert "No case matches." in said(test)
+    assert "No case matches." in text_of(test)
     press(test, "clear_filters")
-    assert "Nothing waits for a person." in said(test)
+    assert "Nothing waits for a person." in text_of(test)
 
 
 def test_a_selection_keeps_its_rows_when_a_case_comes_and_another_goes(busy: Database, show: Show) -> None:
@@ -160,7 +160,7 @@ def test_a_selection_keeps_its_rows_when_a_case_comes_and_another_goes(busy: Dat
     assert listed(test) == before
     assert test.checkbox(key="pick_review_REV-4").value
     assert test.checkbox(key="pick_review_REV-6").disabled
-    assert "1 new · 1 gone · show" in said(test)
+    assert "1 new · 1 gone · show" in text_of(test)
     press(test, "show_new_review")
     assert "ORD-1001" in listed(test)
     assert "ORD-1003" not in listed(test)
@@ -168,33 +168,33 @@ def test_a_selection_keeps_its_rows_when_a_case_comes_and_another_goes(busy: Dat
 
 
 def test_selected_cases_are_previewed_by_id_and_version_before_one_bulk_job_on_them(busy: Database, show: Show) -> None:
-    told(busy, StockState.RESERVED, "ORD-1006", "ORD-1004")
+    store_lookup(busy, StockState.RESERVED, "ORD-1006", "ORD-1004")
     test = show("reviews.py")
     for review_id in ("REV-2", "REV-3", "REV-5"):
         test.checkbox(key=f"pick_review_{review_id}").check().run()
-    assert "**3 selected**" in said(test)
+    assert "**3 selected**" in text_of(test)
     press(test, "bulk_RECONFIRM")
     rows = test.table[-1].value.to_dict("records")
     assert [(row["Id"], row["Order"], row["Version"]) for row in rows] == [
         ("REV-2", "ORD-1006", "1"),
         ("REV-3", "ORD-1004", "1"),
     ]
-    assert "2 of 3 selected, the others do not allow it" in said(test)
+    assert "2 of 3 selected, the others do not allow it" in text_of(test)
     test.button(key=dialog(test, "do_")).click().run()
-    (operation,) = begun(busy)
+    (operation,) = started_jobs(busy)
     assert (operation.bulk_action, operation.action, operation.total) == ("resolve_review", "RECONFIRM", 2)
     assert not test.checkbox(key="pick_review_REV-2").value
     assert stored(busy) == []
 
 
 def test_several_irreversible_actions_need_the_count_typed(busy: Database, show: Show) -> None:
-    told(busy, StockState.RESERVED, "ORD-1006", "ORD-1004", "ORD-1003", "ORD-1002", "ORD-1007")
+    store_lookup(busy, StockState.RESERVED, "ORD-1006", "ORD-1004", "ORD-1003", "ORD-1002", "ORD-1007")
     test = press(show("reviews.py"), "pick_all_reviews")
     press(test, "bulk_CANCEL_ORDER")
     test.text_area(key=dialog(test, "note_")).set_value("shop closes")
     test.text_input(key=dialog(test, "count_")).set_value("6")
     test.button(key=dialog(test, "do_")).click().run()
-    assert begun(busy) == []
+    assert started_jobs(busy) == []
 
 
 # ---------------------------------------------------------------- all matching
@@ -218,14 +218,14 @@ def test_all_that_match_and_allow_it_are_previewed_frozen_and_stored_as_one_bulk
     rows = test.table[-1].value.to_dict("records")
     assert [(row["Id"], row["Version"], row["Cause"]) for row in rows] == [("REV-3", "1", "No confirmation")]
     test.button(key=dialog(test, "do_")).click().run()
-    (operation,) = begun(busy)
+    (operation,) = started_jobs(busy)
     assert (operation.bulk_action, operation.action, operation.total) == ("resolve_review", "RECONFIRM", 1)
     assert operation.filter == "High priority"
     assert stored(busy) == []
 
 
 def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(busy: Database, show: Show) -> None:
-    told(busy, StockState.RESERVED, "ORD-1006", "ORD-1004")
+    store_lookup(busy, StockState.RESERVED, "ORD-1006", "ORD-1004")
     test = press(show("reviews.py", product="SKU-CHAIR"), "matching_RECONFIRM")
 
     def meanwhile(connection: Any) -> None:
@@ -238,10 +238,10 @@ def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(
 
     busy.write_now(meanwhile)
     test.button(key=dialog(test, "do_")).click().run()
-    (operation,) = begun(busy)
+    (operation,) = started_jobs(busy)
     # The order of REV-9 stands where this action is not possible.
     assert (operation.total, operation.unseen, operation.tally) == (2, 1, {"ASKED": 1, "SKIPPED": 1})
-    assert "Since 12:00:00: 1 of 2 changed since and is skipped; 1 new matches, not included" in said(test)
+    assert "Since 12:00:00: 1 of 2 changed since and is skipped; 1 new matches, not included" in text_of(test)
 
 
 @pytest.mark.parametrize(("reason", "begins"), [("", 0), ("looked at them", 1)])
@@ -249,7 +249,7 @@ def test_approving_all_that_match_needs_a_reason(busy: Database, show: Show, rea
     test = press(show("reviews.py", reason="Availability unverified"), "matching_APPROVE")
     test.text_area(key=dialog(test, "note_")).set_value(reason)
     test.button(key=dialog(test, "do_")).click().run()
-    assert len(begun(busy)) == begins
+    assert len(started_jobs(busy)) == begins
 
 
 # ---------------------------------------------------------------------- claims
@@ -261,12 +261,12 @@ def test_next_unclaimed_claims_the_most_urgent_free_case_and_opens_it(busy: Data
     (command,) = decided(busy)
     assert (command.kind, command.target_id, command.arguments) == ("claim_review", "REV-4", {})
     assert test.query_params["case"] == "REV-4"
-    assert "version 1" in said(test)
+    assert "version 1" in text_of(test)
 
 
 def test_next_unclaimed_honours_the_filters_and_states_when_there_is_none(busy: Database, show: Show) -> None:
     test = press(show("reviews.py", reason="Confirmation failed"), "next_unclaimed")
-    assert "No unclaimed case matches" in said(test)
+    assert "No unclaimed case matches" in text_of(test)
     assert decided(busy) == []
 
 
@@ -323,7 +323,7 @@ def test_each_case_offers_what_the_order_allows_while_the_inventory_status_is_un
 
 
 def test_the_work_area_shows_the_reconciliation_past_resolutions_and_the_timeline(busy: Database, show: Show) -> None:
-    text = said(show("reviews.py", case="REV-3"))
+    text = text_of(show("reviews.py", case="REV-3"))
     assert "Confirmation requested" in text
     assert "answered as ACTIVE" in text
     assert "Asked 11:59:57 · 3 s ago by olga@example.com" in text
@@ -346,7 +346,7 @@ def test_opening_a_case_requests_one_lookup(busy: Database, show: Show) -> None:
     checked(test.run())
     (command,) = [command for command in stored(busy) if command.kind == "ask_theirs"]
     assert (command.target_id, command.arguments) == ("ORD-1002", {"reviewId": "REV-1"})
-    assert "Asking..." in said(test)
+    assert "Asking..." in text_of(test)
     assert test.button(key="look_up_ORD-1002").disabled
 
 
@@ -361,7 +361,7 @@ def test_an_action_refused_by_the_inventory_status_is_disabled_with_the_reason(b
     assert test.button(key="RETRY_RESERVATION_REV-1").disabled
     assert "reserving again would take it twice" in test.button(key="RETRY_RESERVATION_REV-1").help
     assert not test.button(key="CANCEL_ORDER_REV-1").disabled
-    assert "Retry reservation: The Inventory Service has already deducted" in said(test)
+    assert "Retry reservation: The Inventory Service has already deducted" in text_of(test)
 
 
 def test_a_reservation_that_lasts_is_released_again_and_not_marked(busy: Database, show: Show) -> None:
@@ -387,20 +387,20 @@ def test_a_retry_is_harmless_for_free_stock_and_disabled_for_deducted_stock(busy
 def test_a_service_that_cannot_answer_is_shown_and_refuses_nothing(busy: Database, show: Show) -> None:
     answer(busy, "ORD-1002", LookupResult(None, problem=CANNOT_ANSWER))
     test = show("reviews.py", case="REV-1")
-    assert "Cannot answer" in said(test)
-    assert "our record alone decides what is offered" in said(test)
+    assert "Cannot answer" in text_of(test)
+    assert "our record alone decides what is offered" in text_of(test)
     assert not test.button(key="RETRY_RESERVATION_REV-1").disabled
 
 
 def test_an_old_answer_is_shown_with_its_age_and_refuses_nothing(busy: Database, show: Show) -> None:
     answer(busy, "ORD-1002", LookupResult(StockState.DEDUCTED, "CONFIRMED"), seconds_ago=301)
     test = show("reviews.py", case="REV-1")
-    assert "5 min ago by olga" in said(test)
+    assert "5 min ago by olga" in text_of(test)
     assert not test.button(key="RETRY_RESERVATION_REV-1").disabled
 
 
 def test_an_unknown_case_is_reported_as_unknown(busy: Database, show: Show) -> None:
-    assert "No case REV-99 exists." in said(show("reviews.py", case="REV-99"))
+    assert "No case REV-99 exists." in text_of(show("reviews.py", case="REV-99"))
 
 
 def test_half_typed_text_outlives_a_refresh(busy: Database, show: Show) -> None:
@@ -449,19 +449,19 @@ def test_only_the_breaker_of_the_call_counts(busy: Database, show: Show) -> None
     guarded(busy, "open", 18_000, "inventoryServiceReleaser")
     test = show("reviews.py", case="REV-1")
     assert test.button(key="RETRY_RESERVATION_REV-1").label == "Retry reservation"
-    assert "reservation breaker" not in said(test)
-    told(busy, StockState.RESERVED, "ORD-1007")
+    assert "reservation breaker" not in text_of(test)
+    store_lookup(busy, StockState.RESERVED, "ORD-1007")
     label = show("reviews.py", case="REV-5").button(key="retry_release_ORD-1007").label
     assert label == "Retry release: queue (half-open in 18 s)"
 
 
 def test_several_cases_are_queued_while_the_breaker_of_their_call_is_open(busy: Database, show: Show) -> None:
     test = show("reviews.py", priority="High priority")
-    assert "reservation breaker, half-open in 18 s" in said(test)
+    assert "reservation breaker, half-open in 18 s" in text_of(test)
     assert test.button(key="matching_RETRY_RESERVATION").label == "Queue: Retry reservation 1 of 3 matching"
     # Of these, only the one that waits for its confirmation can be confirmed again: no call.
     assert test.button(key="matching_RECONFIRM").label == "Confirm again 1 of 3 matching"
-    told(busy, StockState.FREE, "ORD-1002")
+    store_lookup(busy, StockState.FREE, "ORD-1002")
     press(test, "matching_RETRY_RESERVATION")
     assert "Queue until it closes (half-open in 18 s): the queue then drains" in str(test.info[-1].value)
 
@@ -478,7 +478,7 @@ def test_what_waits_for_a_breaker_reports_it_and_can_be_undone(busy: Database, s
 
     busy.write_now(queue)
     checked(test.run())
-    assert "Retry reservation: reworded" in said(test)
+    assert "Retry reservation: reworded" in text_of(test)
     assert test.button(key="undo_REV-1").label == "Undo (queued)"
     press(test, "undo_REV-1")
     assert [one.state for one in decided(busy)] == ["WITHDRAWN"]
@@ -522,7 +522,7 @@ def test_what_matters_needs_an_explanation_and_the_complaint_names_field_value_a
 ) -> None:
     test = press(show("reviews.py", case=review_id), f"{action}_{review_id}")
     assert decided(busy) == []
-    assert "Note '' is not valid; allowed: 1 character or more, unless resolutionReason is one of" in said(test)
+    assert "Note '' is not valid; allowed: 1 character or more, unless resolutionReason is one of" in text_of(test)
 
 
 def test_three_clicks_are_one_command(busy: Database, show: Show) -> None:
@@ -544,7 +544,7 @@ def test_undo_withdraws_a_delayed_command_and_is_audited(busy: Database, show: S
     entry = busy.read_now(lambda connection: audit.page(connection, limit=1))[0]
     assert (entry.actor, entry.action, entry.target) == ("console", "UNDO", "review:REV-4")
     assert entry.reason == "APPROVE asked for by console"
-    assert "Taken back" in said(test)
+    assert "Taken back" in text_of(test)
 
 
 def test_after_an_undo_the_same_can_be_requested_again(busy: Database, show: Show) -> None:
@@ -558,7 +558,7 @@ def test_an_undo_that_comes_too_late_reports_it(busy: Database, show: Show) -> N
     test = press(show("reviews.py", case="REV-4"), "APPROVE_REV-4")
     busy.write_now(lambda c: commands.claim(c, NOON + timedelta(seconds=11), NOON + timedelta(minutes=1), 8))
     press(test, "undo_REV-4")
-    assert "Too late: it has run already" in said(test)
+    assert "Too late: it has run already" in text_of(test)
     assert [command.state for command in decided(busy)] == ["RUNNING"]
 
 
@@ -570,7 +570,7 @@ def test_the_queue_offers_the_undo_as_well(busy: Database, show: Show) -> None:
 
 
 def test_the_outcome_of_a_command_is_shown_on_its_case(busy: Database, show: Show) -> None:
-    text = said(show("reviews.py"))
+    text = text_of(show("reviews.py"))
     assert "Refused] Confirm again: Somebody was faster · resolved by olga@example.com · ben" in text
 
 
@@ -580,7 +580,7 @@ def test_the_outcome_of_a_command_is_shown_on_its_case(busy: Database, show: Sho
 @pytest.mark.parametrize("page", ["overview.py", "reviews.py", "releases.py"])
 def test_who_may_not_look_sees_the_reason_only(busy: Database, show: Show, page: str) -> None:
     as_role(busy, "none")
-    text = said(show(page, case="REV-3"))
+    text = text_of(show(page, case="REV-3"))
     assert "Your role here is none: it may not read this page." in text
     assert "ORD-" not in text
 
@@ -589,7 +589,7 @@ def test_a_person_who_logs_in_has_the_role_listed_for_them(busy: Database, show:
     as_role(busy, "none", **{"olga@example.com": "operator"})
     test = show("reviews.py")
     test.user = {"is_logged_in": True, "email": "olga@example.com"}
-    assert "6 waiting" in said(checked(test.run()))
+    assert "6 waiting" in text_of(checked(test.run()))
 
 
 def test_nobody_gets_a_listed_persons_role_by_typing_their_name(busy: Database, show: Show) -> None:

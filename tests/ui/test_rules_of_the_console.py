@@ -15,7 +15,7 @@ from streamlit.testing.v1.element_tree import Block
 from services.console.access import NotPermitted
 from services.console.facade import console
 from state.engine.database import Database
-from tests.support.pages import NOON, PAGES, as_role, checked, said, stored
+from tests.support.pages import NOON, PAGES, as_role, checked, stored, text_of
 
 Show = Callable[..., AppTest]
 
@@ -113,13 +113,13 @@ def test_one_choice_of_the_zone_moves_tables_and_charts(
     import pages.parts.widgets.clock  # type: ignore[import-not-found]
 
     monkeypatch.setattr(pages.parts.widgets.clock, "_of_browser", lambda: ZoneInfo("Asia/Tokyo"))
-    assert "As of 21:00:00" in said(checked(test.run()))
+    assert "As of 21:00:00" in text_of(checked(test.run()))
     assert scales(test) == {"time"}
     test.segmented_control(key="times_in").set_value("UTC").run()
-    assert "As of 12:00:00" in said(checked(test))
+    assert "As of 12:00:00" in text_of(checked(test))
     assert scales(test) == {"utc"}
     test.switch_page("overview.py").run()
-    assert "As of 12:00:00" in said(checked(test))
+    assert "As of 12:00:00" in text_of(checked(test))
 
 
 def test_an_instant_among_the_facts_of_a_step_reads_like_any_other_time(

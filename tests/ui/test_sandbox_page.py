@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from state.engine.database import Database
 from tests.support import seed_console
-from tests.support.pages import NOON, begin, dialog, press, said, stored
+from tests.support.pages import NOON, begin, dialog, press, stored, text_of
 
 Show = Callable[..., AppTest]
 REPORT_LINES = (
@@ -37,7 +37,7 @@ def test_a_drill_is_stored_with_its_length_level_and_reason(busy: Database, show
 def test_an_active_drill_can_be_stopped_and_blocks_a_second_one(busy: Database, show: Show) -> None:
     begin(busy, noticed={"breaker": (NOON - timedelta(seconds=17)).isoformat()})
     test = show("sandbox.py")
-    text = said(test)
+    text = text_of(test)
     assert "40 s left" in text
     assert "Noticed by: a breaker opened after 3 s." in text
     assert all(test.button(key=f"drill_{kind}").disabled for kind in ("outage", "latency", "sold_out"))
@@ -55,24 +55,24 @@ def test_faults_that_are_over_cannot_be_stopped(busy: Database, show: Show, phas
 def test_past_drills_are_listed_and_have_links(busy: Database, show: Show) -> None:
     test = show("sandbox.py")
     for line in REPORT_LINES:
-        assert line in said(test)
+        assert line in text_of(test)
     press(test, "open_DRL-1")
     assert test.query_params["drill"] in ("DRL-1", ["DRL-1"])
-    text = said(test)
+    text = text_of(test)
     assert "a breaker opened after 3.1 s" in text
     assert "Every order is settled or waits for a person; all adds up." in text
     links = {link.proto.label: link.proto.query_string for link in test.get("page_link")}
     assert links["Show exactly these orders"].startswith("from=2026-11-22T10")
     press(test, "every_drill")
-    assert "Past drills" in said(test)
+    assert "Past drills" in text_of(test)
 
 
 def test_an_unknown_drill_is_reported(busy: Database, show: Show) -> None:
-    assert "No such drill is known" in said(show("sandbox.py", drill="nobody"))
+    assert "No such drill is known" in text_of(show("sandbox.py", drill="nobody"))
 
 
 def test_stock_ledger_and_faults_are_shown_with_the_time_they_were_read(busy: Database, show: Show) -> None:
-    text = said(show("sandbox.py"))
+    text = text_of(show("sandbox.py"))
     assert "As read by the worker 11:59:58 · 2 s ago · no faults" in text
     assert "reserve · Oak chair, model 1 · +2 reserved" in text
 
@@ -88,7 +88,7 @@ def test_setting_the_traffic_rate_stores_a_command(busy: Database, show: Show) -
 def test_without_traffic_the_page_warns_that_a_drill_shows_nothing(busy: Database, show: Show) -> None:
     busy.write_now(lambda connection: seed_console.heartbeat(connection, NOON, sandboxTraffic=0.0))
     test = show("sandbox.py")
-    assert "proves nothing" in said(test)
+    assert "proves nothing" in text_of(test)
     assert test.button(key="set_traffic").disabled
 
 

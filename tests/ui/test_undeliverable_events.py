@@ -11,7 +11,7 @@ from services.console.events import UNDELIVERABLE_SHOWN
 from state import alerts, commands, outbox
 from state.alerts import Alert
 from state.engine.database import Database
-from tests.support.pages import NOON, checked, dialog, press, said, stored
+from tests.support.pages import NOON, checked, dialog, press, stored, text_of
 
 Show = Callable[..., AppTest]
 REASON = "nats: maximum payload exceeded"
@@ -36,7 +36,7 @@ def undeliverable(database: Database, count: int = 1, payload: bytes = b'{"id": 
 def test_an_event_is_listed_with_its_order_its_time_its_size_and_the_reason(busy: Database, show: Show) -> None:
     undeliverable(busy)
     test = show("events.py")
-    text = said(test)
+    text = text_of(test)
     assert f"{TITLE} 1 event**" in text
     assert f"{REASON} · 15 bytes · 1 attempt" in text
     assert "since 11:57:00" in text
@@ -44,7 +44,7 @@ def test_an_event_is_listed_with_its_order_its_time_its_size_and_the_reason(busy
 
 
 def test_the_list_stays_away_while_there_is_none(busy: Database, show: Show) -> None:
-    assert TITLE not in said(show("events.py"))
+    assert TITLE not in text_of(show("events.py"))
 
 
 def test_it_is_published_again_with_one_click_and_not_again_while_that_is_under_way(busy: Database, show: Show) -> None:
@@ -88,8 +88,8 @@ def test_a_command_on_an_order_of_the_same_number_is_not_shown_there(busy: Datab
 def test_many_are_listed_in_part_and_their_number_is_shown(busy: Database, show: Show) -> None:
     undeliverable(busy, UNDELIVERABLE_SHOWN + 7)
     test = show("events.py")
-    assert f"{TITLE} {UNDELIVERABLE_SHOWN + 7} events**" in said(test)
-    assert "7 more come up as these are settled." in said(test)
+    assert f"{TITLE} {UNDELIVERABLE_SHOWN + 7} events**" in text_of(test)
+    assert "7 more come up as these are settled." in text_of(test)
     shown = [button.key for button in test.button if button.key and button.key.startswith("publish_")]
     assert len(shown) == UNDELIVERABLE_SHOWN
 
@@ -98,11 +98,11 @@ def test_the_list_of_outgoing_events_distinguishes_them_from_those_that_are_trie
     busy: Database, show: Show
 ) -> None:
     undeliverable(busy)
-    chosen = said(show("events.py", view="Outgoing", out_state="Cannot be published"))
+    chosen = text_of(show("events.py", view="Outgoing", out_state="Cannot be published"))
     assert "event large-0" in chosen
     assert "event evt-p" not in chosen
     for other in ("Refused, tried again", "Not published", "Published"):
-        assert "event large-0" not in said(show("events.py", view="Outgoing", out_state=other))
+        assert "event large-0" not in text_of(show("events.py", view="Outgoing", out_state=other))
 
 
 def test_the_alert_leads_to_the_list(busy: Database, show: Show) -> None:
@@ -114,4 +114,4 @@ def test_the_alert_leads_to_the_list(busy: Database, show: Show) -> None:
     busy.write_now(lambda c: alerts.put(c, firing))
     test = show("alerts.py", alert="OrdersNeedingAttention")
     assert {"reviews", "events"} <= {link.proto.page for link in test.get("page_link")}
-    assert "Look at Events, Cannot be published" in said(test)
+    assert "Look at Events, Cannot be published" in text_of(test)

@@ -14,14 +14,14 @@ from services.domain.conservation import Difference
 from state import conservation, order_search, tables
 from state.engine.database import Database
 from state.order_search import OrderQuery
-from tests.support.pages import NOON, press, said, stored
+from tests.support.pages import NOON, press, stored, text_of
 
 Show = Callable[..., AppTest]
 
 
 def test_a_difference_shows_what_its_compensation_does_and_stores_it_with_a_reason(busy: Database, show: Show) -> None:
     test = show("conservation.py")
-    text = said(test)
+    text = text_of(test)
     assert "1,234 comparisons, 1 difference" in text
     assert "1 differences" not in text
     assert "Reservation leaked" in text
@@ -42,12 +42,12 @@ def test_a_difference_of_a_kind_that_is_not_known_here_can_be_looked_at(busy: Da
     )
     test = show("conservation.py")
     next(button for button in test.button if button.label == "Compensate").click().run()
-    assert "there is nothing to apply" in said(test)
+    assert "there is nothing to apply" in text_of(test)
     assert next(button for button in test.button if button.label == "Apply").disabled
 
 
 def test_a_conservation_page_without_differences_shows_that_all_adds_up(database: Database, show: Show) -> None:
-    assert "Nothing has been compared yet" in said(show("conservation.py"))
+    assert "Nothing has been compared yet" in text_of(show("conservation.py"))
 
 
 def test_differences_are_counted_in_the_database_and_paged(busy: Database, show: Show) -> None:
@@ -57,7 +57,7 @@ def test_differences_are_counted_in_the_database_and_paged(busy: Database, show:
 
     busy.write_now(many)
     test = show("conservation.py")
-    (count,) = re.findall(r"(\d+) differences", said(test))
+    (count,) = re.findall(r"(\d+) differences", text_of(test))
     assert int(count) > PAGE_SIZE
     first = {button.key for button in test.button if str(button.key).startswith("compensate_")}
     assert len(first) == PAGE_SIZE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.messaging.consumer import Delivery
 from state import commands, dead_letters, deduplication, tables
 from state.dead_letters import cause_of
-from tests.support.dead_letters import bury, stored_dead_letters
+from tests.support.dead_letters import keep_dead_letter, stored_dead_letters
 from tests.support.retention import prune
 
 
@@ -17,7 +17,7 @@ async def run(shop, kind, target, **arguments):
 
 async def test_one_dead_letter_is_replayed_and_audited_under_its_command(shop):
     order = await shop.place()
-    dead_letter_id = await bury(shop, order)
+    dead_letter_id = await keep_dead_letter(shop, order)
     done = await run(shop, "replay_dead_letter", dead_letter_id)
     assert (done.state, done.outcome.title) == ("DONE", "Replayed")
     assert (await shop.order(order.order_id)).status == "CONFIRMED"
@@ -45,7 +45,7 @@ async def test_a_replay_that_fails_again_leaves_the_dead_letter_open_with_its_ne
 
 async def test_a_command_that_is_run_again_after_a_crash_has_the_same_outcome_and_does_nothing_more(shop):
     order = await shop.place()
-    dead_letter_id = await bury(shop, order)
+    dead_letter_id = await keep_dead_letter(shop, order)
     done = await run(shop, "replay_dead_letter", dead_letter_id)
     before = await shop.everything()
     again = await shop.run_handler(done)
@@ -54,7 +54,7 @@ async def test_a_command_that_is_run_again_after_a_crash_has_the_same_outcome_an
 
 
 async def test_without_a_reason_nothing_is_discarded_and_the_refusal_is_audited(shop):
-    dead_letter_id = await bury(shop, await shop.place())
+    dead_letter_id = await keep_dead_letter(shop, await shop.place())
     refused = await run(shop, "discard_dead_letter", dead_letter_id, note="  ")
     assert (refused.state, refused.outcome.code) == ("REFUSED", "VALIDATION_ERROR")
     assert [dead_letter.state for dead_letter in await stored_dead_letters(shop)] == ["OPEN"]
@@ -99,7 +99,7 @@ async def test_dead_letters_that_differ_in_ids_alone_have_one_cause():
 
 async def test_settled_dead_letters_go_after_their_time_and_open_ones_never(shop):
     order = await shop.place()
-    ids = [await bury(shop, order, number) for number in range(3)]
+    ids = [await keep_dead_letter(shop, order, number) for number in range(3)]
     await shop.dead_letters.discard(ids[0], actor="ada", note="x")
     shop.clock.advance(100 * 86400)
     gone = await shop.real_database.write(lambda c: prune(c, tables.dead_letters, shop.clock(), 10))

@@ -8,20 +8,20 @@ import pytest
 
 from state import dead_letters
 from tests.support.bulk_jobs import job_items, look, run, states
-from tests.support.dead_letters import begin, bury, stored_dead_letters
+from tests.support.dead_letters import begin, keep_dead_letter, stored_dead_letters
 from tests.support.orders_harness import Crash
 
 
 @pytest.fixture
 async def buried(shop):
     """Confirmations of ten orders that were not handled, oldest first; the ids of the dead letters."""
-    return [await bury(shop, await shop.place(), number) for number in range(10)]
+    return [await keep_dead_letter(shop, await shop.place(), number) for number in range(10)]
 
 
 async def break_dead_letter(shop, order_number, number):
     """A dead letter whose bytes no handler understands."""
     order = await shop.place(order_id=f"broken-{order_number}")
-    return await bury(shop, order, number, payload=b"{")
+    return await keep_dead_letter(shop, order, number, payload=b"{")
 
 
 async def test_a_group_is_replayed_and_every_dead_letter_is_confirmed_by_its_handler(shop, buried):
@@ -77,7 +77,7 @@ async def test_a_dead_letter_that_was_settled_or_tried_since_it_was_seen_is_skip
 
 async def test_what_was_handled_before_is_recorded_and_not_confirmed_a_second_time(shop):
     order = await shop.place()
-    dead_letter_id = await bury(shop, order)
+    dead_letter_id = await keep_dead_letter(shop, order)
     await shop.deliver("inventory.confirmed", order)
     await begin(shop, [dead_letter_id])
     await run(shop)
@@ -103,8 +103,8 @@ async def test_a_group_is_discarded_with_one_reason_and_one_entry_each(shop, bur
 async def test_new_dead_letters_of_the_same_cause_are_counted_and_others_not(shop, buried):
     await begin(shop, buried)
     shop.clock.advance(5)
-    await bury(shop, await shop.place(), 50)
-    await bury(shop, await shop.place(), 51, reason="UnknownOrder: order 51 is not known")
+    await keep_dead_letter(shop, await shop.place(), 50)
+    await keep_dead_letter(shop, await shop.place(), 51, reason="UnknownOrder: order 51 is not known")
     await shop.bulk_jobs.run_due()
     assert (await look(shop)).new_failures == 1
 
@@ -115,7 +115,7 @@ async def test_new_dead_letters_of_the_same_cause_are_counted_and_others_not(sho
 async def test_a_worker_that_dies_anywhere_leaves_every_dead_letter_with_one_effect_and_one_entry(
     shop, bulk_action, commit, after
 ):
-    ids = [await bury(shop, await shop.place(), number) for number in range(3)]
+    ids = [await keep_dead_letter(shop, await shop.place(), number) for number in range(3)]
     await begin(shop, ids, bulk_action=bulk_action)
     shop.database.die_at(commit, after=after)
     with suppress(Crash):

@@ -14,7 +14,7 @@ from services.sandbox.drills.runner import TRIES as DRILL_TRIES
 from state import reviews, sandbox
 from tests.support.bulk_jobs import begin, failed_release, job_items, look, states
 from tests.support.dead_letters import begin as begin_dead_letters
-from tests.support.dead_letters import bury, stored_dead_letters
+from tests.support.dead_letters import keep_dead_letter, stored_dead_letters
 from tests.support.drills import Switches, runner_of, start
 from tests.support.orders_harness import POLICY
 from tests.support.review_cases import a_case
@@ -62,7 +62,7 @@ def failing_dead_letters(shop, bad):
 
 async def test_a_dead_letter_whose_replay_raises_keeps_no_other_from_being_replayed(shop):
     placed = [await shop.place(order_id=f"order-{number}") for number in range(5)]
-    ids = [await bury(shop, order, number) for number, order in enumerate(placed)]
+    ids = [await keep_dead_letter(shop, order, number) for number, order in enumerate(placed)]
     executor = shop.executor(dead_letters=failing_dead_letters(shop, "order-0"))
     for number, dead_letter_id in enumerate(ids):
         await shop.command("replay_dead_letter", dead_letter_id, f"c-{number}")
@@ -78,7 +78,7 @@ async def test_a_dead_letter_whose_replay_raises_keeps_no_other_from_being_repla
 
 async def test_in_bulk_a_dead_letter_that_raises_ends_failed_and_the_others_are_replayed(shop):
     placed = [await shop.place(order_id=f"order-{number:02}") for number in range(20)]
-    ids = [await bury(shop, order, number) for number, order in enumerate(placed)]
+    ids = [await keep_dead_letter(shop, order, number) for number, order in enumerate(placed)]
     await begin_dead_letters(shop, ids)
     actions = {"replay_event": ReplayEvent(failing_dead_letters(shop, "order-19"))}
     runner = a_runner(shop, actions)

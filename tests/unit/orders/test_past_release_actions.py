@@ -13,7 +13,7 @@ RELEASE = "release"
 CAUSE = "INVENTORY_UNAVAILABLE:503"
 
 
-async def memory(shop, cause=CAUSE):
+async def past_resolutions(shop, cause=CAUSE):
     """The moves on a cause, oldest first."""
     found = await shop.real_database.read(lambda c: releases.last_actions(c, cause))
     return [(one.action, one.actor, one.outcome) for one in reversed(found)]
@@ -24,11 +24,11 @@ GAVE_UP = ("AUTOMATIC", "system", "FAILED")
 
 async def test_a_retry_by_a_person_that_succeeds_has_lasted(shop):
     await failed_release(shop, "mine")
-    assert await memory(shop) == [GAVE_UP]
+    assert await past_resolutions(shop) == [GAVE_UP]
     await shop.releases.retry(["mine"], actor="ada")
-    assert (await memory(shop))[1:] == [("RETRY", "ada", "UNDECIDED")]
+    assert (await past_resolutions(shop))[1:] == [("RETRY", "ada", "UNDECIDED")]
     await shop.releases.run_due()
-    assert (await memory(shop))[1:] == [("RETRY", "ada", "HELD")]
+    assert (await past_resolutions(shop))[1:] == [("RETRY", "ada", "HELD")]
 
 
 async def test_a_retry_that_fails_in_all_its_attempts_has_not_lasted(shop):
@@ -36,7 +36,7 @@ async def test_a_retry_that_fails_in_all_its_attempts_has_not_lasted(shop):
     shop.inventory.fail(RELEASE, *[Fault.UNAVAILABLE] * 8)
     await shop.releases.retry(["mine"], actor="ada")
     await shop.quiesce()
-    assert (await memory(shop))[1:] == [("RETRY", "ada", "FAILED")]
+    assert (await past_resolutions(shop))[1:] == [("RETRY", "ada", "FAILED")]
 
 
 async def test_a_second_retry_shows_that_the_first_did_not_help(shop):
@@ -46,7 +46,7 @@ async def test_a_second_retry_shows_that_the_first_did_not_help(shop):
     await shop.releases.run_due()
     await shop.releases.retry(["mine"], actor="bob")
     await shop.releases.run_due()
-    assert (await memory(shop))[1:] == [("RETRY", "ada", "FAILED"), ("RETRY", "bob", "HELD")]
+    assert (await past_resolutions(shop))[1:] == [("RETRY", "ada", "FAILED"), ("RETRY", "bob", "HELD")]
 
 
 async def test_retries_of_the_job_itself_are_remembered_as_automatic(shop):
@@ -54,7 +54,7 @@ async def test_retries_of_the_job_itself_are_remembered_as_automatic(shop):
     await shop.place(order_id="mine")
     shop.inventory.fail(RELEASE, Fault.UNAVAILABLE)
     await shop.quiesce()
-    assert await memory(shop) == [("AUTOMATIC", "system", "HELD")]
+    assert await past_resolutions(shop) == [("AUTOMATIC", "system", "HELD")]
 
 
 async def test_a_release_that_succeeds_at_once_records_nothing(shop):
@@ -78,7 +78,7 @@ async def test_marking_released_is_remembered_with_its_proof(shop, in_bulk, move
     await shop.inventory.release("mine")
     job = await shop.release("mine")
     await shop.proofs.mark_released(MarkReleased("mine", job.version, "ticket 77", "ada", "a-1", in_bulk=in_bulk))
-    assert (await memory(shop))[1:] == [(move, "ada", "HELD")]
+    assert (await past_resolutions(shop))[1:] == [(move, "ada", "HELD")]
     newest = (await shop.real_database.read(lambda c: releases.last_actions(c, CAUSE)))[0]
     assert newest.why == "ticket 77"
 
@@ -87,7 +87,7 @@ async def test_marking_its_case_is_remembered_as_well(shop):
     await failed_release(shop, "mine")
     await shop.inventory.release("mine")
     await shop.resolve(await shop.open_case("mine"), "MARK_RELEASED")
-    assert (await memory(shop))[1:] == [("MARKED", "ada", "HELD")]
+    assert (await past_resolutions(shop))[1:] == [("MARKED", "ada", "HELD")]
 
 
 async def test_a_reservation_that_has_to_be_released_again_was_not_released_for_good(shop):
@@ -97,7 +97,7 @@ async def test_a_reservation_that_has_to_be_released_again_was_not_released_for_
     await shop.real_database.write(
         lambda c: releases.start(c, "mine", "hold taken after the order ended", shop.clock())
     )
-    assert (await memory(shop))[1:] == [("RETRY", "ada", "FAILED")]
+    assert (await past_resolutions(shop))[1:] == [("RETRY", "ada", "FAILED")]
 
 
 async def test_each_item_of_a_bulk_retry_is_remembered_with_its_end(shop):
@@ -106,7 +106,7 @@ async def test_each_item_of_a_bulk_retry_is_remembered_with_its_end(shop):
     await shop.bulk_jobs.run_due()
     shop.inventory.fail(RELEASE, Fault.UNAVAILABLE)
     await run(shop)
-    moves = (await memory(shop))[3:]
+    moves = (await past_resolutions(shop))[3:]
     assert sorted(moves) == [("BULK_RETRY", "ada", "FAILED"), *[("BULK_RETRY", "ada", "HELD")] * 2]
 
 
@@ -117,12 +117,12 @@ async def test_what_was_turned_back_untried_was_never_done(shop, fault):
     await begin(shop, ["mine"])
     shop.inventory.fail(RELEASE, fault)
     await shop.bulk_jobs.run_due()
-    assert await memory(shop) == [GAVE_UP]
+    assert await past_resolutions(shop) == [GAVE_UP]
     after = await shop.release("mine")
     assert (after.state, after.attempts, after.last_error) == (before.state, before.attempts, before.last_error)
     assert (await job_items(shop))["mine"].state == "ASKED"
     await run(shop)
-    assert (await memory(shop))[1:] == [("BULK_RETRY", "ada", "HELD")]
+    assert (await past_resolutions(shop))[1:] == [("BULK_RETRY", "ada", "HELD")]
 
 
 async def test_a_job_that_a_person_started_again_while_it_was_turned_back_keeps_its_new_action(shop):
@@ -135,9 +135,9 @@ async def test_a_job_that_a_person_started_again_while_it_was_turned_back_keeps_
     shop.inventory.hooks.before(RELEASE, start_again)
     shop.inventory.fail(RELEASE, Fault.THROTTLED)
     await shop.bulk_jobs.run_due()
-    assert (await memory(shop))[1:] == [("BULK_RETRY", "ada", "FAILED"), ("RETRY", "bob", "UNDECIDED")]
+    assert (await past_resolutions(shop))[1:] == [("BULK_RETRY", "ada", "FAILED"), ("RETRY", "bob", "UNDECIDED")]
     await shop.releases.run_due()
-    assert (await memory(shop))[2:] == [("RETRY", "bob", "HELD")]
+    assert (await past_resolutions(shop))[2:] == [("RETRY", "bob", "HELD")]
 
 
 @pytest.mark.parametrize("commit", range(1, 6))
@@ -151,7 +151,7 @@ async def test_a_worker_that_dies_in_a_bulk_retry_leaves_one_action_with_its_end
     await shop.crash(commit, rounds)
     shop.clock.advance(61)
     await run(shop, shop.bulk_runner("runner-2"))
-    assert (await memory(shop))[1:] == [("BULK_RETRY", "ada", "HELD")]
+    assert (await past_resolutions(shop))[1:] == [("BULK_RETRY", "ada", "HELD")]
 
 
 async def test_a_cause_remembers_only_its_last_moves_newest_first(shop):
