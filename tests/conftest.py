@@ -22,7 +22,7 @@ write_into_memory()
 load_profile()
 
 
-SLOW_SECONDS = 400
+SLOW_SECONDS = 600
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

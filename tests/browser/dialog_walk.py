@@ -21,7 +21,7 @@ from tests.browser.views import PAGES
 
 WALKS_ALL = os.environ.get("WALK") == "all"
 
-MARKS = [pytest.mark.slow, pytest.mark.timeout(3600 if WALKS_ALL else 400)]
+MARKS = [pytest.mark.slow, pytest.mark.timeout(3600 if WALKS_ALL else 600)]
 
 VARIES = re.compile(r"[0-9a-f]{8}…|[A-Z]{2,4}-[\w-]*\d+|\d[\d,.:]*")
 """Ids, counts and times in the name of a button: buttons that differ in these only are of one kind."""
