@@ -85,33 +85,21 @@ class OrderReturns:
                     )
                 return None
             at = self._context.clock()
+            reason, restockable = command.reason, command.restockable
             change = ending.return_lines(
-                order,
-                lines,
-                return_id=return_id,
-                reason=command.reason,
-                restockable=command.restockable,
-                at=at,
+                order, lines, return_id=return_id, reason=reason, restockable=restockable, at=at
             )
             bought = {line.sku: line for line in order.lines}
-            orders.add_returned(
-                connection, order.order_id, [replace(bought[line.sku], quantity=line.quantity) for line in lines]
-            )
+            returned = [replace(bought[line.sku], quantity=line.quantity) for line in lines]
+            orders.add_returned(connection, order.order_id, returned)
             orders.add_return(
-                connection,
-                return_id,
-                order.order_id,
-                request_hash=digest,
-                items=items,
-                reason=command.reason,
-                restockable=command.restockable,
-                at=at,
+                connection, return_id, order.order_id, digest, items, reason=reason, restockable=restockable, at=at
             )
             if by_person:
                 after = {"status": change.values.get("status", order.status), "returnId": return_id, "items": items}
                 before = {"status": order.status}
-                _audit(connection, order, at, actor, "RETURN_ITEMS", command.reason, before, after)
-            return Change({}, (action_entry(at, "Return items", actor, command.reason),)).then(change)
+                _audit(connection, order, at, actor, "RETURN_ITEMS", reason, before, after)
+            return Change({}, (action_entry(at, "Return items", actor, reason),)).then(change)
 
         try:
             await self._context.decide(command.order_id, decide, actor=actor)

@@ -224,7 +224,7 @@ class Tables:
     def shows_capture(self, order_id: str) -> bool:
         return self.capture_seen
 
-    def remember_return(self, return_id: str, order_id: str, **_: Any) -> None:
+    def remember_return(self, *_: Any, **__: Any) -> None:
         self.return_known = True
 
 
