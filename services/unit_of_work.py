@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from services.base.context import continuing, current_traceparent
 from services.domain import incident_impact
 from services.domain.calls import Attempts, attempts_of
-from services.domain.errors import NotFound, reason_of
+from services.domain.errors import existing, reason_of
 from services.domain.orders import lifecycle
 from services.domain.orders.changes import ACTION, CALL, EVENT_OUT, TRANSITION, Change, TimelineEntry
 from services.domain.orders.model import Order
@@ -225,9 +225,7 @@ class OrdersContext:
         """
 
         def work(unit: UnitOfWork) -> Order:
-            order = orders.get(unit.connection, order_id)
-            if order is None:
-                raise NotFound("order", order_id)
+            order = existing(orders.get(unit.connection, order_id), "order", order_id)
             change = decision(unit.connection, order)
             return order if change is None else unit.record(order, change, attempts=attempts, actor=actor)
 
@@ -241,9 +239,7 @@ class OrdersContext:
     async def get(self, order_id: str) -> Order:
         """The stored order; raises NotFound."""
         order = await self.database.read(lambda connection: orders.get(connection, order_id))
-        if order is None:
-            raise NotFound("order", order_id)
-        return order
+        return existing(order, "order", order_id)
 
 
 async def counted(context: OrdersContext, order_id: str, step: Awaitable[T]) -> T:

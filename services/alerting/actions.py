@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.alerting.state_machine import Matcher, event_of, fit, matchers_of
-from services.domain.errors import InvalidState, NotFound, ValidationFailed
+from services.domain.errors import InvalidState, ValidationFailed, existing
 from services.domain.external import day_and_month
 from services.domain.orders.events import timestamp
 from state import alerts, audit, replicas
@@ -100,9 +100,7 @@ class AlertActions:
         at = self._clock()
 
         def transaction(connection: Connection) -> Silence:
-            before = alerts.get_silence(connection, silence_id)
-            if before is None:
-                raise NotFound("silence", silence_id)
+            before = existing(alerts.get_silence(connection, silence_id), "silence", silence_id)
             if not alerts.end_silence(connection, silence_id, actor, at):
                 return before
             name = next((m["value"] for m in before.matchers if m["name"] == "alertname"), "several alerts")
@@ -140,10 +138,7 @@ def _check(matchers: Sequence[Matcher], ends_in: timedelta) -> None:
 
 
 def _found(connection: Connection, alert_id: str) -> Alert:
-    alert = alerts.get(connection, alert_id)
-    if alert is None:
-        raise NotFound("alert", alert_id)
-    return alert
+    return existing(alerts.get(connection, alert_id), "alert", alert_id)
 
 
 def _acknowledged(alert: Alert) -> dict[str, Any]:

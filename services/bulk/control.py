@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.domain.bulk import CONTROLS, BulkItemState, BulkJobState, ControlAction
-from services.domain.errors import InvalidState, NotFound, ValidationFailed
+from services.domain.errors import InvalidState, ValidationFailed, existing
 from services.unit_of_work import OrdersContext
 from state import audit, bulk_jobs
 from state.audit import AuditEntry
@@ -36,9 +36,7 @@ class BulkControl:
             raise ValidationFailed("Not valid: move.", {"problems": [problem]})
 
         def transaction(connection: Connection) -> BulkJob:
-            before = bulk_jobs.get(connection, job_id)
-            if before is None:
-                raise NotFound("operation", job_id)
+            before = existing(bulk_jobs.get(connection, job_id), "operation", job_id)
             if audit.find_action(connection, action_id) is not None:
                 return before
             if control not in CONTROLS.get(before.state, ()):

@@ -18,7 +18,7 @@ from services.clients.inventory.http import InventoryLookup
 from services.clients.payments import PaymentGateway, PaymentState
 from services.domain import conservation as rules
 from services.domain.conservation import MoneyState
-from services.domain.errors import InvalidState, NotFound, PaymentOutcomeUnknown
+from services.domain.errors import InvalidState, PaymentOutcomeUnknown, existing
 from services.domain.orders.changes import Change
 from services.domain.orders.model import Order
 from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, LookupResult
@@ -107,9 +107,7 @@ class ConservationAudit:
         """
 
         def decide(connection: Connection, order: Order) -> Change | None:
-            known = conservation.get(connection, order_id, kind)
-            if known is None:
-                raise NotFound("difference", f"{order_id}/{kind}")
+            known = existing(conservation.get(connection, order_id, kind), "difference", f"{order_id}/{kind}")
             if action_id is not None and audit.find_action(connection, action_id) is not None:
                 return None
             if not conservation.begin_compensation(connection, order_id, kind, by=actor):
@@ -133,9 +131,7 @@ class ConservationAudit:
 
         await self._context.decide(order_id, decide, actor=actor)
         known = await self._context.database.read(lambda c: conservation.get(c, order_id, kind))
-        if known is None:
-            raise NotFound("difference", f"{order_id}/{kind}")
-        return known
+        return existing(known, "difference", f"{order_id}/{kind}")
 
     async def _answers(self, asked: dict[str, Order]) -> dict[str, Answer]:
         return dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))

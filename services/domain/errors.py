@@ -28,11 +28,12 @@ Source: requirements 8.1; contract 3.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from services.domain.external import cut_text
 
 Details = dict[str, Any]
+T = TypeVar("T")
 
 
 class HoldfastError(Exception):
@@ -78,6 +79,13 @@ class NotFound(BusinessError):
         name = kind.split("-", maxsplit=1)[0] + "".join(word.capitalize() for word in kind.split("-")[1:])
         super().__init__(f"No {kind.replace('-', ' ')} {identifier!r} exists.", {f"{name}Id": identifier})
         self.code = f"{kind.upper().replace('-', '_')}_NOT_FOUND"  # type: ignore[misc]
+
+
+def existing(resource: T | None, kind: str, identifier: str) -> T:
+    """Return the resource that was looked up. Raises NotFound for None."""
+    if resource is None:
+        raise NotFound(kind, identifier)
+    return resource
 
 
 class InsufficientInventory(BusinessError):

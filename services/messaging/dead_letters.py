@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.domain.errors import InvalidState, NotFound
+from services.domain.errors import InvalidState, NotFound, existing
 from services.domain.external import INT64, MAX_ID_LENGTH, NotAllowed, cut_text, identifier, read_json, whole_number
 from services.domain.orders.changes import ACTION, TimelineEntry
 from services.messaging.envelope import MAX_EVENT_BYTES, IncomingEvent, Message, PoisonEvent, decode_message
@@ -181,9 +181,7 @@ class DeadLetters:
 
     async def _get(self, dead_letter_id: str) -> DeadLetter:
         dead_letter = await self._database.read(lambda connection: dead_letters.get(connection, dead_letter_id))
-        if dead_letter is None:
-            raise NotFound("dead-letter", dead_letter_id)
-        return dead_letter
+        return existing(dead_letter, "dead-letter", dead_letter_id)
 
 
 def _entry(dead_letter: DeadLetter, done: _Resolution, at: datetime, result: str, after: dict[str, Any]) -> AuditEntry:

@@ -23,10 +23,10 @@ from services.domain.errors import (
     DependencyError,
     InventoryThrottled,
     InventoryUnavailable,
-    NotFound,
     ReleaseConflict,
     ReleaseFailed,
     ReleaseQueued,
+    existing,
     reason_of,
 )
 from services.domain.orders import changes, ending
@@ -130,9 +130,7 @@ class ReleaseJobs:
         """
 
         def begin(connection: Connection) -> tuple[Release, list[Release]]:
-            before = releases.get(connection, order_id)
-            if before is None:
-                raise NotFound("release", order_id)
+            before = existing(releases.get(connection, order_id), "release", order_id)
             known = audit.find_action(connection, action_id) is not None
             if known and before.state == ReleaseState.DONE:
                 return before, []
@@ -160,9 +158,7 @@ class ReleaseJobs:
         return after or before, error
 
     def _start_again(self, connection: Connection, order_id: str, actor: str, action_id: str | None = None) -> Release:
-        before = releases.get(connection, order_id)
-        if before is None:
-            raise NotFound("release", order_id)
+        before = existing(releases.get(connection, order_id), "release", order_id)
         if before.state == ReleaseState.DONE:
             return before
         at = self._context.clock()

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.domain.conservation import StockState
-from services.domain.errors import InvalidState, NotFound, ValidationFailed
+from services.domain.errors import InvalidState, ValidationFailed, existing
 from services.domain.orders import ending
 from services.domain.orders.changes import Change
 from services.domain.orders.model import InventoryStatus, Order, ReleaseState, ReviewReason
@@ -75,9 +75,7 @@ class ReleaseByProof:
         return stock
 
     def _refuse(self, connection: Connection, command: MarkReleased, stock: StockState | None, why: str) -> None:
-        job = releases.get(connection, command.order_id)
-        if job is None:
-            raise NotFound("release", command.order_id)
+        job = existing(releases.get(connection, command.order_id), "release", command.order_id)
         after = {"refusal": why, "theirs": stock}
         result, at = f"refused: {InvalidState.code}", self._context.clock()
         action = ReviewAction.MARK_RELEASED
@@ -88,9 +86,7 @@ class ReleaseByProof:
     ) -> Change | None:
         if audit.find_action(connection, command.action_id) is not None:
             return None
-        job = releases.get(connection, command.order_id)
-        if job is None:
-            raise NotFound("release", command.order_id)
+        job = existing(releases.get(connection, command.order_id), "release", command.order_id)
         _refuse_unfit(job, order, command.version)
         at = self._context.clock()
         if not end_as_marked(connection, job, at, command.actor, command.proof, in_bulk=command.in_bulk):

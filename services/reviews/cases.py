@@ -16,8 +16,8 @@ from services.domain.errors import (
     ClaimedByOther,
     IdempotencyKeyReused,
     InvalidState,
-    NotFound,
     ReviewConflict,
+    existing,
 )
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import Order
@@ -188,10 +188,7 @@ def claimed_by_other(review: Review, actor: str, at: datetime) -> ClaimedByOther
 
 
 def _case(connection: Connection, review_id: str) -> Review:
-    review = reviews.get(connection, review_id)
-    if review is None:
-        raise NotFound("review", review_id)
-    return review
+    return existing(reviews.get(connection, review_id), "review", review_id)
 
 
 def _open_case(connection: Connection, review_id: str) -> Review:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from services.clients.inventory.http import InventoryLookup
 from services.domain.bulk import Gate
 from services.domain.conservation import StockState
-from services.domain.errors import NotFound, ValidationFailed
+from services.domain.errors import ValidationFailed, existing
 from services.domain.orders.model import Order
 from services.domain.reconciliation import CANNOT_ANSWER, MAX_ASKED, NO_ANSWER, LookupResult, is_fresh
 from services.unit_of_work import OrdersContext
@@ -58,8 +58,7 @@ class Reconciliation:
 
     async def look_up(self, order_id: str, *, asked_by: str) -> StoredLookup:
         """Look the order up now and store the result. Raises NotFound for an unknown order."""
-        if await self._context.database.read(lambda c: orders.get(c, order_id)) is None:
-            raise NotFound("order", order_id)
+        existing(await self._context.database.read(lambda c: orders.get(c, order_id)), "order", order_id)
         asked_at = self._context.clock()
         try:
             async with asyncio.timeout(self._patience_seconds):

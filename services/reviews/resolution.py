@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from services.clients.inventory.port import InventoryGateway
 from services.domain import incident_impact
 from services.domain.calls import attempts_of
-from services.domain.errors import ApiError, InvalidState, NotFound, ReviewConflict
+from services.domain.errors import ApiError, InvalidState, ReviewConflict, existing
 from services.domain.orders import ending, lifecycle
 from services.domain.orders.changes import CALLED_OFF, Change
 from services.domain.orders.model import Order, OrderStatus, PaymentStatus, ReleaseState, ReviewReason
@@ -260,9 +260,7 @@ class ReviewResolution:
 
         def work(unit: UnitOfWork) -> None:
             connection, at = unit.connection, self._context.clock()
-            current = orders.get(connection, order.order_id)
-            if current is None:
-                raise NotFound("order", order.order_id)
+            current = existing(orders.get(connection, order.order_id), "order", order.order_id)
             if not reviews.resolve(
                 connection,
                 review,

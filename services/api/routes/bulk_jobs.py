@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse
 from services.api.models import ListQuery, Page, Resource, Timestamp, one_of
 from services.api.routing import PATH_ID, ApiRoute, Parameters, Service
 from services.domain.bulk import MAX_ITEMS, BulkAction, BulkItemState, BulkJobState
-from services.domain.errors import NotFound
+from services.domain.errors import existing
 from services.domain.reviews import ReviewAction
 from state import bulk_jobs
 from state.bulk_jobs import BulkItem, BulkJob
@@ -74,9 +74,7 @@ async def list_bulk_jobs(query: Parameters[ListQuery], service: Service) -> Page
 @router.get(f"{BULK_JOBS}/{{bulkJobId}}", summary="One bulk job with its items")
 async def get_bulk_job(job_id: Annotated[str, Path(alias="bulkJobId"), PATH_ID], service: Service) -> BulkJobWithItems:
     def read(connection: Connection) -> BulkJobWithItems:
-        job = bulk_jobs.get(connection, job_id)
-        if job is None:
-            raise NotFound("operation", job_id)
+        job = existing(bulk_jobs.get(connection, job_id), "operation", job_id)
         return BulkJobWithItems.with_items(job, bulk_jobs.item_page(connection, job_id, limit=MAX_ITEMS))
 
     return await service.database.read(read)

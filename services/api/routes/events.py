@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from services.api.models import Limit, NoteBody, Page, Query, ReasonBody, Resource, Texts, Timestamp, one_of
 from services.api.routing import PATH_ID, ApiRoute, Operator, OrderService, Parameters, Service, errors
-from services.domain.errors import NotFound
+from services.domain.errors import existing
 from services.messaging.dead_letters import PENDING, UNDELIVERABLE, UndeliverableEvents
 from state import dead_letters, outbox
 from state.dead_letters import CUT_BYTES, DISCARDED, DeadLetter
@@ -118,9 +118,7 @@ async def list_dead_letters(query: Parameters[DeadLettersQuery], service: Servic
 @router.get(LETTER, summary="One dead letter with its whole payload")
 async def get_dead_letter(letter_id: EventId, service: Service) -> DeadLetterResource:
     letter = await service.database.read(lambda connection: dead_letters.get(connection, letter_id))
-    if letter is None:
-        raise NotFound("dead-letter", letter_id)
-    return DeadLetterResource.of_letter(letter, is_whole=True)
+    return DeadLetterResource.of_letter(existing(letter, "dead-letter", letter_id), is_whole=True)
 
 
 @router.post(f"{LETTER}/replay", summary="Run the handler on a dead letter again", responses=errors(409))

@@ -29,7 +29,7 @@ from services.api.models import (
     whole_float,
 )
 from services.api.routing import ApiRoute, DirectRoute, OrderId, OrderService, Parameters, Service, Trader, errors
-from services.domain.errors import ApiError, InvalidState, NotFound, ReservationFailed
+from services.domain.errors import ApiError, InvalidState, ReservationFailed, existing
 from services.domain.external import (
     MAX_ID_LENGTH,
     CanonicalIdentifier,
@@ -221,9 +221,7 @@ async def list_orders(query: Parameters[OrdersQuery], service: Service) -> Order
 @router.get(ORDER, summary="One order")
 async def get_order(order_id: OrderId, service: Service) -> OrderResource:
     def read(connection: Connection) -> OrderResource:
-        order = orders.get(connection, order_id)
-        if order is None:
-            raise NotFound("order", order_id)
+        order = existing(orders.get(connection, order_id), "order", order_id)
         return OrderResource.with_cases(order, reviews.of_orders(connection, [order_id])[order_id])
 
     return await service.database.read(read)

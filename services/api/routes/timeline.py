@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from services.api.models import Page, Resource, Timestamp, one_of
 from services.api.routing import ApiRoute, OrderId, Service
-from services.domain.errors import NotFound
+from services.domain.errors import existing
 from services.domain.external import cut_text
 from services.domain.orders.changes import TimelineEntry
 from state import orders
@@ -57,8 +57,7 @@ class Timeline(Page[TimelineEntryResource]):
 )
 async def get_timeline(order_id: OrderId, service: Service) -> Timeline:
     def read(connection: Connection) -> list[TimelineEntry]:
-        if orders.get(connection, order_id) is None:
-            raise NotFound("order", order_id)
+        existing(orders.get(connection, order_id), "order", order_id)
         return orders.timeline(connection, order_id)
 
     entries = await service.database.read(read)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from services.breakers import overview
 from services.breakers.overview import HALF_OPEN, OPEN, Breaker
-from services.domain.errors import InvalidState, NotFound, reason_of
+from services.domain.errors import InvalidState, existing, reason_of
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import OrderStatus
 from services.metrics.health import Facts, Thresholds, assess
@@ -82,9 +82,7 @@ class DrillRunner:
         """End the faults of a drill now. Raises NotFound, or InvalidState if they have ended."""
 
         def transaction(connection: Connection) -> Drill:
-            drill = sandbox.get(connection, drill_id)
-            if drill is None:
-                raise NotFound("drill", drill_id)
+            drill = existing(sandbox.get(connection, drill_id), "drill", drill_id)
             if drill.phase not in (Phase.WAITING, Phase.APPLYING, Phase.RUNNING):
                 raise InvalidState(f"The faults of this drill are over; it is {drill.phase.lower()}.")
             stopped = sandbox.save(connection, drill, stopped_by=actor)
