@@ -30,7 +30,7 @@ UNUSUAL_PAYMENTS = ("UNKNOWN", "REFUND_PENDING", "FAILED")
 _COLUMNS = [
     orders.c[name] for name in ("created_at", "order_id", "user_id", "status", "inventory_status", "payment_status")
 ]
-_KEY = (orders.c.created_at, orders.c.order_id)
+KEY = (orders.c.created_at, orders.c.order_id)
 _UNUSUAL: Any = text("orders.payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')")
 
 
@@ -135,7 +135,7 @@ def _lists(connection: Connection, query: OrderQuery, window: int) -> list[Keyse
     if query.until:
         time.append(orders.c.created_at < query.until)
     return [
-        Keyset(_COLUMNS, _KEY, [*time, *driving], _combined(residuals), window)
+        Keyset(_COLUMNS, KEY, [*time, *driving], _combined(residuals), window)
         for driving, residuals in _arms(connection, query)
     ]
 

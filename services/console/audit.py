@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.console.access import LIVE_TTL, Access
 from services.console.cache import Reading
-from services.console.paging import MAX_ROWS, NEWEST, Paged, Place, Stored, csv_text, paged, time_and_number, walk
+from services.console.paging import MAX_ROWS, NEWEST, Paged, Place, csv_text, paged, walk
 from state import audit
 from state.audit import AuditEntry, AuditFilter
 
@@ -36,7 +36,7 @@ class Audit:
 
         def query(connection: Connection) -> AuditPage:
             listed = audit.listed(connection, wanted)
-            found = paged(Stored(connection, listed), lambda row: (row.id, _entry(row)), _key, time_and_number, place)
+            found = paged(connection, listed, lambda row: (row.id, _entry(row)), place)
             return AuditPage(found, *listed.count(connection, COUNT_LIMIT))
 
         return self._access.read(("audit", wanted, place), LIVE_TTL, query)
@@ -49,8 +49,7 @@ class Audit:
         """The matching actions, newest first, at most MAX_ROWS. Raises SourceUnavailable."""
 
         def query(connection: Connection) -> list[AuditEntry]:
-            rows = walk(Stored(connection, audit.listed(connection, wanted)), _key, MAX_ROWS)
-            return [_entry(row) for row in rows]
+            return [_entry(row) for row in walk(connection, audit.listed(connection, wanted), MAX_ROWS)]
 
         header = ("at", "actor", "action", "target", "orderId", "reason", "before", "after", "result", "correlationId")
         rows = (
@@ -58,10 +57,6 @@ class Audit:
             for e in self._access.read_now(query)
         )
         return csv_text(header, rows)
-
-
-def _key(row: Any) -> tuple[Any, ...]:
-    return row.at, row.id
 
 
 def _entry(row: Any) -> AuditEntry:

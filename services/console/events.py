@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from services.console.access import LIVE_TTL, Access
 from services.console.bulk import BulkRequest, BulkTarget
 from services.console.cache import Reading
-from services.console.paging import NEWEST, PAGE_SIZE, Paged, Place, Stored, number, paged, time_and_text, with_rows
+from services.console.paging import NEWEST, PAGE_SIZE, Paged, Place, paged, with_rows
 from services.domain.bulk import MAX_ITEMS, BulkAction
 from services.domain.commands import CommandKind
 from services.domain.external import utc_time
@@ -116,11 +116,8 @@ class Events:
     ) -> Reading[Paged[Outgoing]]:
         """Events stored to be published, newest first; ``outcome`` is one of OUTGOING_OUTCOMES."""
         listed = outbox.listed(subject=subject, order_id=order_id, outcome=outcome)
-
-        def query(connection: Connection) -> Paged[Outgoing]:
-            return paged(Stored(connection, listed), lambda row: Outgoing(*row), lambda row: (row.id,), number, place)
-
-        return self._access.read(("outgoing", subject, order_id, outcome, place), LIVE_TTL, query)
+        key = ("outgoing", subject, order_id, outcome, place)
+        return self._access.read(key, LIVE_TTL, lambda c: paged(c, listed, lambda row: Outgoing(*row), place))
 
     def undeliverable(self) -> Reading[UndeliverableList]:
         """Events that cannot be published as they are, the oldest first."""
@@ -136,12 +133,8 @@ class Events:
     ) -> Reading[Paged[Received]]:
         """Incoming events, newest first; ``outcome`` is one of INCOMING_OUTCOMES."""
         listed = deduplication.listed(event_type=event_type, order_id=order_id, outcome=outcome)
-
-        def query(connection: Connection) -> Paged[Received]:
-            key = lambda row: (row.received_at, row.event_id)  # noqa: E731 - it has no other name
-            return paged(Stored(connection, listed), lambda row: Received(*row), key, time_and_text, place)
-
-        return self._access.read(("incoming", event_type, order_id, outcome, place), LIVE_TTL, query)
+        key = ("incoming", event_type, order_id, outcome, place)
+        return self._access.read(key, LIVE_TTL, lambda c: paged(c, listed, lambda row: Received(*row), place))
 
     def dead_letters_by_cause(
         self,
@@ -156,8 +149,7 @@ class Events:
         listed = dead_letters.listed(state=state, subject=subject, cause=cause, order_id=order_id)
 
         def query(connection: Connection) -> EventsPage:
-            key = lambda row: (row.created_at, row.id)  # noqa: E731 - it has no other name
-            found = paged(Stored(connection, listed), lambda row: DeadLetter(*row), key, time_and_text, place)
+            found = paged(connection, listed, lambda row: DeadLetter(*row), place)
             given = commands.latest_of(connection, [dead_letter.id for dead_letter in found.rows])
             rows = tuple(DeadLetterRow(dead_letter, given.get(dead_letter.id)) for dead_letter in found.rows)
             groups = tuple(dead_letters.groups(connection, state=state))

@@ -10,7 +10,7 @@ from services.base.context import trace_id
 from services.console.access import LIVE_TTL, Access
 from services.console.cache import Reading
 from services.console.events import of_order
-from services.console.paging import MAX_ROWS, NEWEST, Paged, Place, csv_text, paged, time_and_text, with_rows
+from services.console.paging import MAX_ROWS, NEWEST, Paged, Place, csv_text, paged, with_rows
 from services.console.reviews import ReviewCase, review_cases
 from services.console.status import recent_commands
 from services.domain.orders.changes import RETURNABLE, TimelineEntry
@@ -119,23 +119,20 @@ class Orders:
 class _Matching:
     """The matching orders as a list that paged() reads."""
 
-    connection: Connection
     wanted: OrderFilter
+    key = order_search.KEY
 
-    def page(self, limit: int, *, before: Key | None = None, after: Key | None = None) -> Slice:
-        found = order_search.find(self.connection, self.wanted, limit=limit, before=before, after=after)
+    def page(self, connection: Connection, limit: int, *, before: Key | None = None, after: Key | None = None) -> Slice:
+        found = order_search.find(connection, self.wanted, limit=limit, before=before, after=after)
         nearest_first = found.orders if after is None else tuple(reversed(found.orders))
         return Slice(nearest_first, found.frontier if len(nearest_first) < limit else None)
 
-    def count_above(self, start: Key, limit: int) -> int:
-        return order_search.count_above(self.connection, self.wanted, start, limit)
+    def count_above(self, connection: Connection, start: Key, limit: int) -> int:
+        return order_search.count_above(connection, self.wanted, start, limit)
 
 
 def orders_page(connection: Connection, wanted: OrderFilter, place: Place = NEWEST) -> OrdersPage:
-    found = paged(
-        _Matching(connection, wanted), lambda order: order, lambda order: (order.created_at, order.order_id),
-        time_and_text, place,
-    )  # fmt: skip
+    found = paged(connection, _Matching(wanted), lambda order: order, place)
     flags = reviews.of_orders(connection, [order.order_id for order in found.rows])
     rows = [
         OrderRow(order, tuple(case.reason for case in flags[order.order_id] if case.state == ReviewState.OPEN))

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 
-from state.engine.keyset import Key, Keyset, Slice
+from state.engine.keyset import Key, Slice
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ NEW_LIMIT = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LAST = datetime.max.replace(tzinfo=UTC)
-_LONGEST = 200
+_LONGEST, _MOST_DIGITS = 200, 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,45 +66,30 @@ def with_rows(page: Paged[Any], rows: Sequence[T]) -> Paged[T]:
 
 
 class Listed(Protocol):
-    """A list in the order of its key, newest first; see state.engine.keyset."""
+    """A list in the order of its key, newest first, such as a Keyset."""
 
-    def page(self, limit: int, *, before: Key | None = None, after: Key | None = None) -> Slice:
+    @property
+    def key(self) -> Sequence[ColumnElement[Any]]:
+        """The columns of the key; a row has an attribute of the name of each."""
+
+    def page(self, connection: Connection, limit: int, *, before: Key | None = None, after: Key | None = None) -> Slice:
         """The rows next older than ``before``, or next newer than ``after`` (nearest first), or the newest."""
 
-    def count_above(self, start: Key, limit: int) -> int:
+    def count_above(self, connection: Connection, start: Key, limit: int) -> int:
         """Rows above a page that begins before ``start``, counted up to ``limit``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A list that one Keyset describes, over one connection."""
-
-    connection: Connection
-    keyset: Keyset
-
-    def page(self, limit: int, *, before: Key | None = None, after: Key | None = None) -> Slice:
-        return self.keyset.page(self.connection, limit, before=before, after=after)
-
-    def count_above(self, start: Key, limit: int) -> int:
-        return self.keyset.count_above(self.connection, start, limit)
-
-
-def paged(
-    listed: Listed,
-    make: Callable[[Any], T],
-    key_of: Callable[[Any], Key],
-    parse: Callable[[str | None], Key | None],
-    place: Place = NEWEST,
-) -> Paged[T]:
+def paged(connection: Connection, listed: Listed, make: Callable[[Any], T], place: Place = NEWEST) -> Paged[T]:
     """The page at a place."""
-    start, end, top = parse(place.before), parse(place.after), parse(place.paused_at)
+    start, end, top = (parsed(listed.key, text) for text in (place.before, place.after, place.paused_at))
+    key_of = _key_reader(listed)
     if end is not None and start is None:
-        found = listed.page(PAGE_SIZE + 1, after=end)
+        found = listed.page(connection, PAGE_SIZE + 1, after=end)
         if len(found.rows) > PAGE_SIZE:
             rows = list(reversed(found.rows[:PAGE_SIZE]))
             return Paged(tuple(map(make, rows)), written(key_of(rows[-1])), written(key_of(rows[0])))
         # With less than a full page of newer rows, the newest page is returned.
-    found = listed.page(PAGE_SIZE + 1, before=start or top)
+    found = listed.page(connection, PAGE_SIZE + 1, before=start or top)
     shown = found.rows[:PAGE_SIZE]
     older = key_of(shown[-1]) if len(found.rows) > PAGE_SIZE else found.frontier
     newer = (key_of(shown[0]) if shown else start) if start else None
@@ -115,8 +100,13 @@ def paged(
         newer=written(newer) if newer else None,
         looked_back_to=next((part for part in found.frontier or () if isinstance(part, datetime)), None),
         top=written(first) if first else None,
-        new=listed.count_above(top, NEW_LIMIT) if top and start is None else 0,
+        new=listed.count_above(connection, top, NEW_LIMIT) if top and start is None else 0,
     )
+
+
+def _key_reader(listed: Listed) -> Callable[[Any], Key]:
+    names = [str(column.key) for column in listed.key]
+    return lambda row: tuple(getattr(row, name) for name in names)
 
 
 def _above(key: Key) -> Key:
@@ -134,39 +124,32 @@ def written(key: Key) -> str:
     return "~".join(str((part - _EPOCH) // _MICROSECOND) if isinstance(part, datetime) else str(part) for part in key)
 
 
-def time_and_text(text: str | None) -> Key | None:
-    """Parse ``micros~id``; None for any other text."""
-    micros, separator, identifier = (text or "").partition("~")
-    if not separator or not identifier or not _is_number(micros) or len(identifier) > _LONGEST:
-        return None
+def parsed(columns: Sequence[ColumnElement[Any]], text: str | None) -> Key | None:
+    """The key of these columns that is written as ``text``; None for any other text."""
+    parts = (text or "").split("~", len(columns) - 1)
     try:
-        return _EPOCH + int(micros) * _MICROSECOND, identifier
-    except OverflowError:
+        return tuple(_part(part, column.type.python_type) for part, column in zip(parts, columns, strict=True))
+    except (ValueError, OverflowError):
         return None
 
 
-def time_and_number(text: str | None) -> Key | None:
-    """Parse ``micros~number``; None for any other text."""
-    key = time_and_text(text)
-    return (key[0], int(key[1])) if key and _is_number(key[1]) else None
+def _part(text: str, kind: type[Any]) -> datetime | int | str:
+    """Raises ValueError and OverflowError."""
+    if kind is str and 0 < len(text) <= _LONGEST:
+        return text
+    if kind is str or not text.isdecimal() or not text.isascii() or len(text) > _MOST_DIGITS:
+        raise ValueError(text)
+    return _EPOCH + int(text) * _MICROSECOND if kind is datetime else int(text)
 
 
-def number(text: str | None) -> Key | None:
-    """Parse ``number``; None for any other text."""
-    return (int(text),) if text and _is_number(text) else None
-
-
-def _is_number(text: str) -> bool:
-    return text.isdecimal() and text.isascii() and len(text) <= 17
-
-
-def walk(listed: Listed, key_of: Callable[[Any], Key], limit: int) -> Sequence[Any]:
+def walk(connection: Connection, listed: Listed, limit: int) -> Sequence[Any]:
     """Up to ``limit`` newest rows for a file, read page by page."""
+    key_of = _key_reader(listed)
     rows: list[Any] = []
     before: Key | None = None
     while len(rows) < limit:
         size = min(200, limit - len(rows))
-        found = listed.page(size + 1, before=before)
+        found = listed.page(connection, size + 1, before=before)
         rows += found.rows[:size]
         if len(found.rows) > size:
             before = key_of(found.rows[size - 1])

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.console.access import Access
 from services.console.cache import Reading
-from services.console.paging import MAX_ROWS, NEWEST, Paged, Place, Stored, csv_text, paged, time_and_text, walk
+from services.console.paging import MAX_ROWS, NEWEST, Paged, Place, csv_text, paged, walk
 from state import order_search as waiting
 from state import products
 from state.products import LEVELS, Product
@@ -60,10 +60,9 @@ class Stock:
             now = self._access.now()
             wanted = waiting.waiting_by_variant(connection)
             found = paged(
-                Stored(connection, products.listed(now, level=level, product_id=product_id)),
+                connection,
+                products.listed(now, level=level, product_id=product_id),
                 lambda row: _row(products.product(row, now), wanted.variants),
-                lambda row: (row.changed_at, row.sku),
-                time_and_text,
                 place,
             )
             most = sorted(wanted.variants.items(), key=lambda item: (-item[1][0], item[0]))[:10]
@@ -83,9 +82,8 @@ class Stock:
         now = self._access.now()
 
         def query(connection: Connection) -> list[Product]:
-            listed = Stored(connection, products.listed(now, level=level, product_id=product_id))
-            rows = walk(listed, lambda row: (row.changed_at, row.sku), MAX_ROWS)
-            return [products.product(row, now) for row in rows]
+            listed = products.listed(now, level=level, product_id=product_id)
+            return [products.product(row, now) for row in walk(connection, listed, MAX_ROWS)]
 
         header = ("productId", "variantId", "level", "available", "availableQuantity", "threshold", "source",
                   "changedAt", "expiresAt")  # fmt: skip

@@ -9,11 +9,12 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Column, DateTime, Integer, Text
 
 from services.base.settings import Settings
 from services.console.facade import Console, same_sight_key
 from services.console.orders import OrderFilter, OrderRow
-from services.console.paging import Paged, Place, number, time_and_number, time_and_text, written
+from services.console.paging import Paged, Place, parsed, written
 from state import commands, order_search, orders
 from state.commands import Command
 from state.engine.database import Database, opened
@@ -102,14 +103,15 @@ def test_a_paused_and_filtered_list_counts_the_rows_that_match(database: Databas
 
 def test_a_place_survives_the_way_through_an_address() -> None:
     at = datetime(2026, 11, 22, 12, 0, 0, 123_456, tzinfo=UTC)
-    assert time_and_text(written((at, "ORD~1~x"))) == (at, "ORD~1~x")
-    assert time_and_number(written((at, 7))) == (at, 7)
-    assert number(written((7,))) == (7,)
+    time, text, number = (Column(type_) for type_ in (DateTime(), Text(), Integer()))
+    assert parsed([time, text], written((at, "ORD~1~x"))) == (at, "ORD~1~x")
+    assert parsed([time, number], written((at, 7))) == (at, 7)
+    assert parsed([number], written((7,))) == (7,)
 
 
 @pytest.mark.parametrize("text", [None, "", "~", "12", "x~ORD-1", "-5~ORD-1", "12~", "9" * 30 + "~ORD-1"])
 def test_a_place_that_is_not_ours_is_none(text: str | None) -> None:
-    assert time_and_text(text) is None
+    assert parsed([Column(DateTime()), Column(Text())], text) is None
 
 
 def test_a_search_text_that_is_several_kinds_of_id_finds_all_of_them(database: Database, console: Console) -> None:
