@@ -157,11 +157,6 @@ class WebhookDelivery:
         """Release the lease at an orderly stop, so that another replica takes over at once."""
         await self._database.write(lambda c: replicas.give_back_lease(c, DELIVERY_LEASE, self._replica))
 
-    async def _take_lease(self, now: datetime) -> bool:
-        return await self._database.write(
-            lambda c: replicas.take_lease(c, DELIVERY_LEASE, self._replica, now, now + LEASE_TIME)
-        )
-
     async def _send(self, notification: Notification) -> None:
         error = await self._post(notification)
         at = self._clock()

@@ -5,13 +5,21 @@ Every call has the order id as its key.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Container
 from enum import StrEnum
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
-from services.clients.http.exchange import Clock, Exchange, Failed, NoReply, Reply, Stopwatch, Transport, path_segment
+from services.clients.http.exchange import (
+    Clock,
+    Exchange,
+    ExchangeOptions,
+    Failed,
+    NoReply,
+    Reply,
+    Transport,
+    path_segment,
+)
 from services.clients.inventory.models import UnbelievableReply, has_error_code, parsed
 from services.domain.calls import (
     INVALID,
@@ -27,7 +35,6 @@ from services.domain.calls import (
 from services.domain.errors import PaymentOutcomeUnknown
 from services.domain.external import is_same_id
 from services.domain.orders.model import Line
-from services.tracing.port import Tracer
 
 
 class PaymentState(StrEnum):
@@ -87,25 +94,8 @@ CANNOT_VOID = dict.fromkeys((404, 405, 501), PaymentState.ABSENT)
 class HTTPPaymentGateway:
     """PaymentGateway over HTTP. Each call makes one attempt; the order id is its key, so it may be repeated."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        base_url: str,
-        *,
-        timeout_seconds: float,
-        clock: Clock,
-        stopwatch: Stopwatch = time.perf_counter,
-        tracer: Tracer | None = None,
-    ) -> None:
-        self._exchange = Exchange(
-            transport,
-            f"{base_url}/api/v1/payments",
-            timeout_seconds=timeout_seconds,
-            no_reply=_no_reply,
-            clock=clock,
-            stopwatch=stopwatch,
-            tracer=tracer,
-        )
+    def __init__(self, transport: Transport, base_url: str, **options: Unpack[ExchangeOptions]) -> None:
+        self._exchange = Exchange(transport, f"{base_url}/api/v1/payments", no_reply=_no_reply, **options)
         self._capture_url = self._exchange.url("/capture")
 
     async def capture(

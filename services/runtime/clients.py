@@ -11,6 +11,7 @@ from services.base.addresses import DIRECT, Proxy
 from services.base.file_descriptors import Budget
 from services.base.identity import utc_now
 from services.base.settings import PAYMENT_TIMEOUT_SECONDS
+from services.clients.http.exchange import ExchangeOptions
 from services.clients.http.transport import AiohttpTransport, client_session
 from services.clients.inventory.http import HTTPInventoryGateway, HTTPInventoryLookup, InventoryLookup
 from services.clients.inventory.pacing import Pacer
@@ -48,15 +49,12 @@ async def build_clients(parts: Parts, stack: AsyncExitStack) -> Clients:
     stack.push_async_callback(transport.aclose)
     breakers = inventory_breakers(settings, clock=parts.clock)
     token = settings.inventory_service_token.get_secret_value() if settings.inventory_service_token else None
+    url = settings.inventory_service_url or ""
+    options = ExchangeOptions(timeout_seconds=settings.inventory_timeout_seconds, clock=utc_now, token=token)
+    traced_options: ExchangeOptions = {**options, "tracer": parts.tracer}
     inventory = ResilientInventory(
         HTTPInventoryGateway(
-            transport,
-            settings.inventory_service_url or "",
-            timeout_seconds=settings.inventory_timeout_seconds,
-            reservation_ttl_seconds=settings.reservation_ttl_seconds,
-            clock=utc_now,
-            token=token,
-            tracer=parts.tracer,
+            transport, url, reservation_ttl_seconds=settings.reservation_ttl_seconds, **traced_options
         ),
         breakers,
         settings.immediate_retry,
@@ -64,14 +62,7 @@ async def build_clients(parts: Parts, stack: AsyncExitStack) -> Clients:
         on_attempt=AttemptObserver(parts.metrics, parts.tracer),
         deadline_seconds=settings.call_deadline_seconds,
     )
-    lookup = HTTPInventoryLookup(
-        transport,
-        settings.inventory_service_url or "",
-        timeout_seconds=settings.inventory_timeout_seconds,
-        clock=utc_now,
-        token=token,
-        pacer=inventory.pacer,
-    )
+    lookup = HTTPInventoryLookup(transport, url, pacer=inventory.pacer, **options)
     webhook = await stack.enter_async_context(webhook_client(settings.proxy))
     return Clients(
         breakers,

@@ -12,12 +12,12 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -104,6 +104,17 @@ class Failed(Exception):
         self.outcome, self.error = outcome, error
 
 
+class ExchangeOptions(TypedDict):
+    """The options of an Exchange that its clients pass on."""
+
+    timeout_seconds: float
+    clock: Clock
+    token: NotRequired[str | None]
+    """The bearer token of every request."""
+    stopwatch: NotRequired[Stopwatch]
+    tracer: NotRequired[Tracer | None]
+
+
 class Exchange:
     """Sends JSON to one service. Every call of attempt() results in one Attempt.
 
@@ -118,12 +129,11 @@ class Exchange:
         timeout_seconds: float,
         no_reply: Callable[[NoReply], ApiError],
         clock: Clock,
+        token: str | None = None,
         stopwatch: Stopwatch = time.perf_counter,
-        headers: Mapping[str, str] | None = None,
         tracer: Tracer | None = None,
-        pauses: PauseWatch | None = None,
     ) -> None:
-        self._pauses = pauses or PauseWatch()
+        self._pauses = PauseWatch()
         self._sender: Sender = transport if isinstance(transport, AiohttpTransport) else HttpxSender(transport)
         self._base_url = base_url
         self._timeout_seconds = timeout_seconds
@@ -131,7 +141,7 @@ class Exchange:
         self._clock = clock
         self._stopwatch = stopwatch
         self._tracer = tracer
-        self._headers = {"Accept": "application/json", **(headers or {})}
+        self._headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         self._json_headers = CIMultiDict({**self._headers, "Content-Type": "application/json"})
 
     def url(self, path: str) -> URL:

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, Unpack
 
 import httpx
 
-from services.clients.http.exchange import Clock, Exchange, Failed, NoReply, Reply, Stopwatch, Transport, path_segment
+from services.clients.http.exchange import Exchange, ExchangeOptions, Failed, NoReply, Reply, Transport, path_segment
 from services.clients.inventory.models import (
     UnbelievableReply,
     has_error_code,
@@ -53,7 +53,6 @@ from services.domain.errors import (
 from services.domain.external import NotAllowed, cut_text, identifier, utc_time
 from services.domain.orders.model import Line
 from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, LookupResult
-from services.tracing.port import Tracer
 
 NOTHING_LEFT = (404, 409)
 """Statuses of a release when no reservation is left, which completes the release job."""
@@ -82,27 +81,9 @@ class HTTPInventoryGateway:
     """InventoryGateway over HTTP. Each call makes one attempt, limited by ``timeout_seconds``."""
 
     def __init__(
-        self,
-        transport: Transport,
-        base_url: str,
-        *,
-        timeout_seconds: float,
-        reservation_ttl_seconds: int,
-        clock: Clock,
-        token: str | None = None,
-        stopwatch: Stopwatch = time.perf_counter,
-        tracer: Tracer | None = None,
+        self, transport: Transport, base_url: str, *, reservation_ttl_seconds: int, **options: Unpack[ExchangeOptions]
     ) -> None:
-        self._exchange = Exchange(
-            transport,
-            base_url,
-            timeout_seconds=timeout_seconds,
-            no_reply=_no_reply,
-            clock=clock,
-            stopwatch=stopwatch,
-            headers={"Authorization": f"Bearer {token}"} if token else None,
-            tracer=tracer,
-        )
+        self._exchange = Exchange(transport, base_url, no_reply=_no_reply, **options)
         self._reservation_ttl_seconds = reservation_ttl_seconds
         self._check_url = self._exchange.url("/api/v1/inventory/check-availability")
         self._reserve_url = self._exchange.url("/api/v1/inventory/reserve")
@@ -218,22 +199,13 @@ class HTTPInventoryLookup:
         transport: Transport,
         base_url: str,
         *,
-        timeout_seconds: float,
-        clock: Clock,
-        token: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         pacer: Pacer | None = None,
+        **options: Unpack[ExchangeOptions],
     ) -> None:
         """``pacer``: the pacer of the inventory calls. While it limits calls, no lookup is sent."""
         self._pacer = pacer
-        self._exchange = Exchange(
-            transport,
-            base_url,
-            timeout_seconds=timeout_seconds,
-            no_reply=_no_reply,
-            clock=clock,
-            headers={"Authorization": f"Bearer {token}"} if token else None,
-        )
+        self._exchange = Exchange(transport, base_url, no_reply=_no_reply, **options)
         self._monotonic = monotonic
         self._silent_until = float("-inf")
 
