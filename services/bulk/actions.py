@@ -26,7 +26,7 @@ from services.domain.errors import (
 )
 from services.domain.orders.model import ReleaseState
 from services.domain.reviews import ReviewState, called_by
-from services.messaging.dead_letters import DeadLetterChanged, DeadLetters, ReplayFailed
+from services.messaging.dead_letters import DeadLetters, ReplayFailed
 from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import MarkReleased, ReleaseByProof
 from services.reviews.cases import ResolveReview
@@ -56,7 +56,10 @@ class ItemAction(ABC):
 
     @abstractmethod
     async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
-        """Act on one item; a repetition has no second effect. Returns state ASKED when nothing was tried."""
+        """Act on one item; a repetition has no second effect. Returns state ASKED when nothing was tried.
+
+        Raises one of CHANGED when the item has changed since the actor saw it.
+        """
 
     def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
         """Results of accepted items that have ended, by item id."""
@@ -79,16 +82,9 @@ class RetryRelease(ItemAction):
         return InventoryCall.RELEASE
 
     async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
-        try:
-            tried = await self._jobs.try_once(
-                item.item_id,
-                item.version,
-                actor=job.actor,
-                reason=job.reason,
-                action_id=item.action_id,
-            )
-        except CHANGED as error:
-            return ItemResult(BulkItemState.SKIPPED, error.message)
+        tried = await self._jobs.try_once(
+            item.item_id, item.version, actor=job.actor, reason=job.reason, action_id=item.action_id
+        )
         if tried is None:
             return ItemResult(
                 BulkItemState.ASKED, "Nothing was tried: the breaker is open, or the service asks for fewer calls."
@@ -113,8 +109,6 @@ class MarkReleasedByProof(ItemAction):
             stock = await self._proofs.mark_released(command)
         except InvalidState as error:
             return ItemResult(BulkItemState.FAILED, error.message)
-        except CHANGED as error:
-            return ItemResult(BulkItemState.SKIPPED, error.message)
         if stock == StockState.FREE:
             return ItemResult(BulkItemState.CONFIRMED, "The Inventory Service holds nothing for it.")
         return ItemResult(BulkItemState.RECORDED, "On the proof alone: the Inventory Service could not be asked.")
@@ -144,8 +138,8 @@ class ResolveCase(ItemAction):
         )
         try:
             case = await self._resolution.resolve(command)
-        except CHANGED as error:
-            return ItemResult(BulkItemState.SKIPPED, error.message)
+        except CHANGED:
+            raise
         except CircuitOpen:
             return _turned_back(item)
         except (BusinessError, DependencyError) as error:
@@ -201,8 +195,6 @@ class ReplayEvent(_DeadLetterAction):
                     seen=item.version,
                     action_id=item.action_id,
                 )
-        except (DeadLetterChanged, NotFound) as error:
-            return ItemResult(BulkItemState.SKIPPED, error.message)
         except ReplayFailed as error:
             return ItemResult(BulkItemState.FAILED, error.message)
         if outcome in _WITHOUT_EFFECT:
@@ -214,17 +206,14 @@ class DiscardEvent(_DeadLetterAction):
     """Discard dead letters. This needs no confirmation of the Inventory Service."""
 
     async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
-        try:
-            with correlated(job.job_id):
-                await self._dead_letters.discard(
-                    item.item_id,
-                    actor=job.actor,
-                    note=job.reason or "",
-                    seen=item.version,
-                    action_id=item.action_id,
-                )
-        except (DeadLetterChanged, NotFound) as error:
-            return ItemResult(BulkItemState.SKIPPED, error.message)
+        with correlated(job.job_id):
+            await self._dead_letters.discard(
+                item.item_id,
+                actor=job.actor,
+                note=job.reason or "",
+                seen=item.version,
+                action_id=item.action_id,
+            )
         return ItemResult(BulkItemState.RECORDED)
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from services.base.context import correlated
-from services.bulk.actions import ItemAction
+from services.bulk.actions import CHANGED, ItemAction
 from services.clients.breaker import CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, AsyncBreaker
 from services.clients.inventory.resilient import InventoryBreakers
 from services.domain.bulk import (
@@ -270,6 +270,8 @@ class BulkRunner:
     async def _outcome(self, job: BulkJob, item: BulkItem) -> ItemResult:
         try:
             return await self._actions[job.bulk_action].act(job, item)
+        except CHANGED as error:
+            return ItemResult(BulkItemState.SKIPPED, error.message)
         except Exception as error:
             # A boundary: one item with an unexpected error must neither block the others nor run for ever.
             logger.warning("operation_item_failed", extra={"action_id": item.action_id}, exc_info=error)
