@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -87,39 +88,29 @@ def paced_gate(gate_of: GateOf, rest_seconds: Callable[[], float]) -> GateOf:
     return paced
 
 
+@dataclass
 class BulkRunner:
     """Runs bulk jobs, a few items of each job per round. Every replica has one runner with its own name."""
 
-    def __init__(
-        self,
-        context: OrdersContext,
-        actions: Mapping[str, ItemAction],
-        gate_of: GateOf,
-        answer_within: timedelta,
-        name: str,
-        lease: timedelta = LEASE,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Create a runner.
+    context: OrdersContext
+    actions: Mapping[str, ItemAction]
+    gate_of: GateOf
+    answer_within: timedelta
+    """Time after which an accepted item without confirmation ends as UNANSWERED."""
+    name: str
+    lease: timedelta = LEASE
+    """Must be longer than one step of any item."""
+    monotonic: Callable[[], float] = time.monotonic
 
-        ``answer_within``: time after which an accepted item without confirmation ends as UNANSWERED.
-        ``lease``: must be longer than one step of any item.
-        """
-        self._context = context
-        self._actions = actions
-        self._gate_of = gate_of
-        self._answer_within = answer_within
-        self._name = name
-        self._lease = lease
-        self._monotonic = monotonic
+    def __post_init__(self) -> None:
         self._resting: dict[str, float] = {}
         self._failures: dict[str, int] = {}
         """Number of consecutive rounds that raised, by job id."""
 
     async def run_due(self) -> bool:
         """Run one round of a Loop; always returns False, so that the loop's pause paces the jobs."""
-        now, passed = self._context.clock(), self._monotonic()
-        ids = await self._context.database.read(lambda c: bulk_jobs.workable(c, self._name, now, JOBS_PER_ROUND))
+        now, passed = self.context.clock(), self.monotonic()
+        ids = await self.context.database.read(lambda c: bulk_jobs.workable(c, self.name, now, JOBS_PER_ROUND))
         due = [one for one in ids if self._resting.get(one, passed) <= passed]
         moved = await asyncio.gather(*map(self._run_round_of, due), return_exceptions=True)
         still = {one: until for one, until in self._resting.items() if one in ids and one not in due}
@@ -139,7 +130,7 @@ class BulkRunner:
                 if is_of_database(error):
                     raise
                 logger.warning("operation_round_failed", exc_info=error)
-                self._context.failed("operations")
+                self.context.failed("operations")
                 await self._count_failure(job_id, error)
                 return False
             self._failures.pop(job_id, None)
@@ -153,34 +144,34 @@ class BulkRunner:
         note = f"Stopped by itself: {failures} rounds in a row failed unexpectedly. {reason_of(error)}"
         values = {"state": BulkJobState.STOPPED, "note": note[:MAX_NOTE]}
         running = (BulkJobState.RUNNING,)
-        await self._context.database.write(
-            lambda c: bulk_jobs.change(c, job_id, only_from=running, runner=self._name, **values)
+        await self.context.database.write(
+            lambda c: bulk_jobs.change(c, job_id, only_from=running, runner=self.name, **values)
         )
 
     def _rest_seconds(self, job_id: str) -> float:
         return min(REST_SECONDS * 2.0 ** min(self._failures.get(job_id, 0), 10), LONGEST_REST_SECONDS)
 
     async def _round(self, job_id: str) -> bool:
-        now = self._context.clock()
+        now = self.context.clock()
 
         def begin(connection: Connection) -> tuple[BulkJob, list[BulkItem], int] | None:
-            job = bulk_jobs.claim(connection, job_id, self._name, now, now + self._lease)
+            job = bulk_jobs.claim(connection, job_id, self.name, now, now + self.lease)
             if job is None:
                 return None
             ended = self._follow(connection, job, now)
             stuck = bulk_jobs.item_page(connection, job_id, states=(BulkItemState.SENT,), limit=MAX_IN_FLIGHT)
             return job, stuck, ended
 
-        begun = await self._context.database.write(begin)
+        begun = await self.context.database.write(begin)
         if begun is None:
             return False
         job, interrupted, ended = begun
         # A runner that crashed had sent these items, so their actions run again under the same keys.
         await self._execute(job, interrupted)
-        sent = await self._context.database.write(lambda c: self._step(c, job_id))
+        sent = await self.context.database.write(lambda c: self._step(c, job_id))
         if sent:
             await self._execute(job, sent)
-            await self._context.database.write(lambda c: self._count(c, job_id))
+            await self.context.database.write(lambda c: self._count(c, job_id))
         return bool(sent or interrupted or ended)
 
     # ------------------------------------------------------------ one round
@@ -194,23 +185,23 @@ class BulkRunner:
         ends = self._followed(connection, job, accepted) if accepted else {}
         for item in accepted:
             end = ends.get(item.item_id)
-            if end is None and item.accepted_at is not None and now - item.accepted_at > self._answer_within:
+            if end is None and item.accepted_at is not None and now - item.accepted_at > self.answer_within:
                 end = ItemResult(BulkItemState.UNANSWERED, "Accepted, and never confirmed.")
             if end is not None:
-                _settle(connection, item, end, now, self._name)
+                _settle(connection, item, end, now, self.name)
                 ended += 1
         return ended
 
     def _followed(self, connection: Connection, job: BulkJob, accepted: list[BulkItem]) -> dict[str, ItemResult]:
         """Results of accepted items; an item that raises does not block the others."""
         try:
-            return self._actions[job.bulk_action].follow(connection, job, accepted)
+            return self.actions[job.bulk_action].follow(connection, job, accepted)
         except DBAPIError:
             raise
         except Exception as error:
             if len(accepted) == 1:
                 logger.warning("operation_item_failed", extra={"action_id": accepted[0].action_id}, exc_info=error)
-                self._context.failed("operations")
+                self.context.failed("operations")
                 why = f"Accepted, and not known how it ended: {type(error).__name__}."
                 return {accepted[0].item_id: ItemResult(BulkItemState.UNANSWERED, why)}
         return {key: end for item in accepted for key, end in self._followed(connection, job, [item]).items()}
@@ -218,13 +209,13 @@ class BulkRunner:
     def _step(self, connection: Connection, job_id: str) -> list[BulkItem]:
         """Decide the next step, mark its items as sent and return them."""
         job = bulk_jobs.get(connection, job_id)
-        if job is None or job.claimed_by != self._name or job.ended_at is not None:
+        if job is None or job.claimed_by != self.name or job.ended_at is not None:
             return []
-        now = self._context.clock()
+        now = self.context.clock()
         if job.state != BulkJobState.RUNNING:
             self._count(connection, job_id)
             return []
-        gate = self._gate_of(self._actions[job.bulk_action].guarded_by(job))
+        gate = self.gate_of(self.actions[job.bulk_action].guarded_by(job))
         stage, batch = job.stage, job.batch
         while True:
             whole = bulk_jobs.tally(connection, job_id)
@@ -233,9 +224,9 @@ class BulkRunner:
             if step.kind != StepKind.ADVANCE:
                 break
             stage, batch = stage + 1, batch + 1
-        values: dict[str, Any] = {"stage": stage, "batch": batch, "claimed_until": now + self._lease}
+        values: dict[str, Any] = {"stage": stage, "batch": batch, "claimed_until": now + self.lease}
         values |= _state_after(step.kind, step.reason, now) | _waiting(step.kind, gate, now)
-        if not bulk_jobs.change(connection, job_id, only_from=(BulkJobState.RUNNING,), runner=self._name, **values):
+        if not bulk_jobs.change(connection, job_id, only_from=(BulkJobState.RUNNING,), runner=self.name, **values):
             return []
         sent = bulk_jobs.send(connection, job_id, batch, step.send, now) if step.send else []
         self._count(connection, job_id)
@@ -248,15 +239,15 @@ class BulkRunner:
             return
         if job.state == BulkJobState.CANCELLED:
             # Items that an open breaker stopped are not sent again once the job is cancelled.
-            bulk_jobs.withdraw(connection, job_id, BulkItemState.NOT_SENT, self._context.clock())
+            bulk_jobs.withdraw(connection, job_id, BulkItemState.NOT_SENT, self.context.clock())
         tally = bulk_jobs.tally(connection, job_id)
         values: dict[str, Any] = {"tally": tally, "in_flight": count(tally, IN_FLIGHT)}
         if job.causes:
-            action = self._actions[job.bulk_action]
+            action = self.actions[job.bulk_action]
             values["new_failures"] = action.new_failures(connection, job, job.created_at)
         if job.state == BulkJobState.CANCELLED and count(tally, ENDED) == job.total:
-            values["ended_at"] = self._context.clock()
-        bulk_jobs.change(connection, job_id, runner=self._name, **values)
+            values["ended_at"] = self.context.clock()
+        bulk_jobs.change(connection, job_id, runner=self.name, **values)
 
     # ------------------------------------------------------------ the items
 
@@ -265,17 +256,17 @@ class BulkRunner:
 
     async def _execute_one(self, job: BulkJob, item: BulkItem) -> None:
         end = await self._outcome(job, item)
-        await self._context.database.write(lambda c: _settle(c, item, end, self._context.clock(), self._name))
+        await self.context.database.write(lambda c: _settle(c, item, end, self.context.clock(), self.name))
 
     async def _outcome(self, job: BulkJob, item: BulkItem) -> ItemResult:
         try:
-            return await self._actions[job.bulk_action].act(job, item)
+            return await self.actions[job.bulk_action].act(job, item)
         except CHANGED as error:
             return ItemResult(BulkItemState.SKIPPED, error.message)
         except Exception as error:
             # A boundary: one item with an unexpected error must neither block the others nor run for ever.
             logger.warning("operation_item_failed", extra={"action_id": item.action_id}, exc_info=error)
-            self._context.failed("operations")
+            self.context.failed("operations")
             return ItemResult(BulkItemState.UNANSWERED, f"Not known how it ended: {type(error).__name__}.")
 
 

@@ -56,35 +56,28 @@ class Answer:
 _MONEY = {PaymentState.CAPTURED: MoneyState.TAKEN}
 
 
+@dataclass(slots=True)
 class ConservationAudit:
     """Compares orders, stores differences, and applies compensations."""
 
-    def __init__(
-        self,
-        context: OrdersContext,
-        lookup: InventoryLookup,
-        payments: PaymentGateway | None,
-        *,
-        rested: timedelta = RESTED,
-    ) -> None:
-        """With ``payments`` None, money is not compared."""
-        self._context = context
-        self._lookup = lookup
-        self._payments = payments
-        self._rested = rested
+    context: OrdersContext
+    lookup: InventoryLookup
+    payments: PaymentGateway | None
+    """None: money is not compared."""
+    rested: timedelta = RESTED
 
     async def compare_next(self) -> bool:
         """Run one round of a Loop; returns whether more orders wait for comparison."""
-        now = self._context.clock()
+        now = self.context.clock()
 
         def moving(at: datetime) -> bool:
-            return now - self._rested <= at <= now + SLACK
+            return now - self.rested <= at <= now + SLACK
 
-        grown, asked = await self._context.database.read(lambda c: _to_ask(c, moving))
+        grown, asked = await self.context.database.read(lambda c: _to_ask(c, moving))
         answers = await self._answers(asked)
         reached = _answered(grown, asked, answers)
         if asked or reached:
-            await self._context.database.write(lambda c: self._note(c, asked, answers, reached))
+            await self.context.database.write(lambda c: self._note(c, asked, answers, reached))
         return len(grown) == MAX_ORDERS_PER_ROUND and len(reached) == MAX_ORDERS_PER_ROUND
 
     async def compare(self, order_ids: Sequence[str]) -> None:
@@ -93,10 +86,10 @@ class ConservationAudit:
             await self._compare(order_ids[start : start + MAX_ORDERS_PER_ROUND])
 
     async def _compare(self, order_ids: Sequence[str]) -> None:
-        found = await self._context.database.read(lambda c: orders.get_many(c, order_ids))
+        found = await self.context.database.read(lambda c: orders.get_many(c, order_ids))
         asked = {order.order_id: order for order in found}
         answers = await self._answers(asked)
-        await self._context.database.write(lambda c: self._note(c, asked, answers, []))
+        await self.context.database.write(lambda c: self._note(c, asked, answers, []))
 
     async def compensate(
         self, order_id: str, kind: str, *, actor: str, reason: str, action_id: str | None = None
@@ -112,7 +105,7 @@ class ConservationAudit:
                 return None
             if not conservation.begin_compensation(connection, order_id, kind, by=actor):
                 raise InvalidState(f"This difference is {known.state}.", {"orderId": order_id, "kind": kind})
-            at = self._context.clock()
+            at = self.context.clock()
             audited = AuditEntry(
                 at,
                 actor,
@@ -129,8 +122,8 @@ class ConservationAudit:
             entry = action_entry(at, f"Compensate {kind}", actor, reason)
             return Change({}, (entry,)).then(rules.compensate(order, kind, at))
 
-        await self._context.decide(order_id, decide, actor=actor)
-        known = await self._context.database.read(lambda c: conservation.get(c, order_id, kind))
+        await self.context.decide(order_id, decide, actor=actor)
+        known = await self.context.database.read(lambda c: conservation.get(c, order_id, kind))
         return existing(known, "difference", f"{order_id}/{kind}")
 
     async def _answers(self, asked: dict[str, Order]) -> dict[str, Answer]:
@@ -144,18 +137,18 @@ class ConservationAudit:
             return Answer(LookupResult(None, problem=NO_ANSWER), None, is_whole=True)
 
     async def _answer(self, order: Order) -> Answer:
-        lookup, money = await asyncio.gather(self._lookup.find(order.order_id), self._money_of(order.order_id))
+        lookup, money = await asyncio.gather(self.lookup.find(order.order_id), self._money_of(order.order_id))
         has_said = lookup.stock is not None or lookup.said is not None
         # An Inventory Service without the lookup route is not waited for when the payment gateway can answer.
-        needs_stock = lookup.problem != CANNOT_ANSWER or self._payments is None
-        needs_money = self._payments is not None
+        needs_stock = lookup.problem != CANNOT_ANSWER or self.payments is None
+        needs_money = self.payments is not None
         return Answer(lookup, money, (has_said or not needs_stock) and (money is not None or not needs_money))
 
     async def _money_of(self, order_id: str) -> MoneyState | None:
-        if self._payments is None:
+        if self.payments is None:
             return None
         try:
-            state, _ = await self._payments.find(order_id)
+            state, _ = await self.payments.find(order_id)
         except PaymentOutcomeUnknown:
             return None
         return _MONEY.get(state, MoneyState.NOT_TAKEN)
@@ -163,7 +156,7 @@ class ConservationAudit:
     def _note(
         self, connection: Connection, asked: dict[str, Order], answers: dict[str, Answer], reached: list[int]
     ) -> None:
-        at = self._context.clock()
+        at = self.context.clock()
         for order_id, answer in answers.items():
             found = rules.differences(asked[order_id], answer.lookup.stock, answer.money)
             conservation.note(connection, order_id, found, at, judged=answer.judged)

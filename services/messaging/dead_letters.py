@@ -55,20 +55,14 @@ class _Resolution:
     action_id: str | None
 
 
+@dataclass(slots=True)
 class DeadLetters:
     """Stores dead letters, and lets people replay or discard them."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Callable[[], datetime],
-        new_id: Callable[[], str],
-        handle: Callable[[IncomingEvent], Awaitable[str]],
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._new_id = new_id
-        self._handle = handle
+    database: Database
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+    handle: Callable[[IncomingEvent], Awaitable[str]]
 
     async def keep(self, message: Message, reason: str, *, attempts: int) -> None:
         """Store a message, once per place in its stream.
@@ -76,7 +70,7 @@ class DeadLetters:
         The payload is stored unchanged; headers and reason are cut.
         """
         dead_letter = DeadLetter(
-            id=self._new_id(),
+            id=self.new_id(),
             stream=message.stream,
             stream_seq=message.stream_seq,
             subject=cut_text(message.subject, MAX_ID_LENGTH),
@@ -86,10 +80,10 @@ class DeadLetters:
             reason=cut_text(reason, MAX_REASON),
             attempts=attempts,
             state=OPEN,
-            created_at=self._clock(),
+            created_at=self.clock(),
             incarnation=message.incarnation,
         )
-        await self._database.write(lambda connection: dead_letters.add(connection, dead_letter))
+        await self.database.write(lambda connection: dead_letters.add(connection, dead_letter))
 
     async def replay(self, dead_letter_id: str, *, actor: str) -> DeadLetter:
         """Run the handler on the stored bytes.
@@ -121,7 +115,7 @@ class DeadLetters:
         dead_letter = await self._open_dead_letter(dead_letter_id, seen)
         done = _Resolution(REPLAYED, actor, reason, action_id)
         try:
-            outcome = await self._handle(decode_message(dead_letter))
+            outcome = await self.handle(decode_message(dead_letter))
         except PoisonEvent as error:
             await self._record_failure(dead_letter, done, str(error))
             raise ReplayFailed(f"The event cannot be handled: {error}", {"id": dead_letter_id}) from None
@@ -147,7 +141,7 @@ class DeadLetters:
     async def _known(self, action_id: str | None) -> AuditEntry | None:
         if action_id is None:
             return None
-        return await self._database.read(lambda connection: audit.find_action(connection, action_id))
+        return await self.database.read(lambda connection: audit.find_action(connection, action_id))
 
     async def _open_dead_letter(self, dead_letter_id: str, seen: int | None) -> DeadLetter:
         dead_letter = await self._get(dead_letter_id)
@@ -162,25 +156,25 @@ class DeadLetters:
 
     async def _settle(self, dead_letter: DeadLetter, done: _Resolution, *, note: str | None, **facts: Any) -> None:
         def transaction(connection: Connection) -> None:
-            at = self._clock()
+            at = self.clock()
             if not dead_letters.resolve(connection, dead_letter.id, done.state, by=done.actor, note=note, at=at):
                 raise DeadLetterChanged("Somebody else settled this dead letter.", {"id": dead_letter.id})
             audit.add(connection, _entry(dead_letter, done, at, "done", {"state": done.state, **facts}))
 
-        await self._database.write(transaction)
+        await self.database.write(transaction)
 
     async def _record_failure(self, dead_letter: DeadLetter, done: _Resolution, failure: str) -> None:
         cut_failure = cut_text(failure, MAX_REASON)
-        entry = _entry(dead_letter, done, self._clock(), "failed", {"state": OPEN, "failure": cut_failure})
+        entry = _entry(dead_letter, done, self.clock(), "failed", {"state": OPEN, "failure": cut_failure})
 
         def transaction(connection: Connection) -> None:
             dead_letters.note_failure(connection, dead_letter.id, cut_failure)
             audit.add(connection, entry)
 
-        await self._database.write(transaction)
+        await self.database.write(transaction)
 
     async def _get(self, dead_letter_id: str) -> DeadLetter:
-        dead_letter = await self._database.read(lambda connection: dead_letters.get(connection, dead_letter_id))
+        dead_letter = await self.database.read(lambda connection: dead_letters.get(connection, dead_letter_id))
         return existing(dead_letter, "dead-letter", dead_letter_id)
 
 

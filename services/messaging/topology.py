@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import nats.errors
@@ -139,31 +140,25 @@ class Topology:
         self._problem = problem
 
 
+@dataclass(slots=True)
 class EventRecovery:
     """Publishes the events of a lost stream again; confirmation requests are repeated under new ids."""
 
-    def __init__(
-        self,
-        database: Database,
-        confirmation_timeout: timedelta,
-        wake: Callable[[], None],
-        clock: Callable[[], datetime] = utc_now,
-    ) -> None:
-        """``wake`` starts a round of the outbox relay."""
-        self._database = database
-        self._confirmation_timeout = confirmation_timeout
-        self._wake = wake
-        self._clock = clock
+    database: Database
+    confirmation_timeout: timedelta
+    wake: Callable[[], None]
+    """Starts a round of the outbox relay."""
+    clock: Callable[[], datetime] = utc_now
 
     async def streams_made(self, at: datetime) -> None:
         """Publish the lost events again; ``at`` is the creation time of the newest stream. Idempotent."""
-        while await self._database.write(lambda c: outbox.send_again(c, SENT_AGAIN, at - KEPT, at, STEP)) == STEP:
-            self._wake()
+        while await self.database.write(lambda c: outbox.send_again(c, SENT_AGAIN, at - KEPT, at, STEP)) == STEP:
+            self.wake()
         # The answer may be lost too. The Inventory Service ignores a repeated id, so each request gets a new one.
-        due_before = at + self._confirmation_timeout
-        asked = await self._database.write(
-            lambda c: orders.make_confirmations_due(c, OrderStatus.PLACED, due_before, self._clock())
+        due_before = at + self.confirmation_timeout
+        asked = await self.database.write(
+            lambda c: orders.make_confirmations_due(c, OrderStatus.PLACED, due_before, self.clock())
         )
         if asked:
             log.warning("confirmations_asked_again", extra={"orders": asked})
-        self._wake()
+        self.wake()

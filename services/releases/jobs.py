@@ -61,28 +61,21 @@ class _End:
     """The job before a person's attempt that was not sent; the job is restored to it."""
 
 
+@dataclass(slots=True)
 class ReleaseJobs:
     """Runs due jobs and single attempts; ``on_outcome`` is called with the outcome of each attempt."""
 
-    def __init__(
-        self,
-        context: OrdersContext,
-        inventory: InventoryGateway,
-        policy: RetryPolicy,
-        on_outcome: Callable[[str], None] = lambda _: None,
-        claim: timedelta = CLAIM,
-    ) -> None:
-        """``claim``: how long an attempt may take before another replica may claim the job."""
-        self._context = context
-        self._inventory = inventory
-        self._policy = policy
-        self._on_outcome = on_outcome
-        self._claim = claim
+    context: OrdersContext
+    inventory: InventoryGateway
+    policy: RetryPolicy
+    on_outcome: Callable[[str], None] = lambda _: None
+    claim: timedelta = CLAIM
+    """How long an attempt may take before another replica may claim the job."""
 
     async def run_due(self) -> int:
         """Run one round of due jobs; returns their number. BATCH_SIZE means that more jobs may be due."""
-        now = self._context.clock()
-        jobs = await self._context.database.write(lambda c: releases.claim_due(c, now, now + self._claim, BATCH_SIZE))
+        now = self.context.clock()
+        jobs = await self.context.database.write(lambda c: releases.claim_due(c, now, now + self.claim, BATCH_SIZE))
         # Every attempt is awaited, also after another one raised.
         raise_first(await asyncio.gather(*(self._run(job) for job in jobs), return_exceptions=True))
         return len(jobs)
@@ -93,7 +86,7 @@ class ReleaseJobs:
         def transaction(connection: Connection) -> list[Release]:
             return [self._start_again(connection, order_id, actor) for order_id in order_ids]
 
-        return await self._context.database.write(transaction)
+        return await self.context.database.write(transaction)
 
     async def retry_now(self, order_id: str, *, actor: str, action_id: str | None = None) -> Release:
         """Start the job again, make one attempt and return the done job.
@@ -110,11 +103,11 @@ class ReleaseJobs:
             if job.state != ReleaseState.PENDING or job.attempts or job.last_error:
                 return []
             # Claimed in the transaction that starts the job, so that the loop of due jobs cannot claim it in between.
-            return releases.claim(connection, [order_id], self._context.clock() + self._claim)
+            return releases.claim(connection, [order_id], self.context.clock() + self.claim)
 
-        for job in await self._context.database.write(begin):
+        for job in await self.context.database.write(begin):
             await self._attempt(job)
-        release = await self._context.database.read(lambda c: releases.get(c, order_id))
+        release = await self.context.database.read(lambda c: releases.get(c, order_id))
         if release is None or release.state != ReleaseState.DONE:
             raise _not_confirmed(order_id, release)
         return release
@@ -134,7 +127,7 @@ class ReleaseJobs:
             known = audit.find_action(connection, action_id) is not None
             if known and before.state == ReleaseState.DONE:
                 return before, []
-            at = self._context.clock()
+            at = self.context.clock()
             if not known:
                 refuse_changed(before, version)
                 orders.add_timeline(connection, order_id, [action_entry(at, "Retry release", actor, reason)])
@@ -143,25 +136,25 @@ class ReleaseJobs:
             if not known or not releases.has_undecided(connection, order_id):
                 kind = ReleaseActionKind.BULK_RETRY
                 releases.add_action(connection, order_id, before.cause, kind, actor, at, why=reason)
-            claimed = releases.claim(connection, [order_id], at + self._claim)
+            claimed = releases.claim(connection, [order_id], at + self.claim)
             if not claimed:
                 raise changed_since(before)
             return before, claimed
 
-        before, claimed = await self._context.database.write(begin)
+        before, claimed = await self.context.database.write(begin)
         error = None
         for job in claimed:
             error = await self._attempt(job, put_back_to=before)
             if isinstance(error, CircuitOpen | InventoryThrottled):
                 return None
-        after = await self._context.database.read(lambda c: releases.get(c, order_id))
+        after = await self.context.database.read(lambda c: releases.get(c, order_id))
         return after or before, error
 
     def _start_again(self, connection: Connection, order_id: str, actor: str, action_id: str | None = None) -> Release:
         before = existing(releases.get(connection, order_id), "release", order_id)
         if before.state == ReleaseState.DONE:
             return before
-        at = self._context.clock()
+        at = self.context.clock()
         releases.add_action(connection, order_id, before.cause, ReleaseActionKind.RETRY, actor, at)
         releases.start(connection, order_id, before.reason, at)
         orders.add_timeline(connection, order_id, [action_entry(at, "Retry release", actor)])
@@ -182,18 +175,18 @@ class ReleaseJobs:
             await self._attempt(job)
         except Exception as error:
             logger.warning("release_not_recorded", extra={"order_id": job.order_id}, exc_info=error)
-            self._context.failed("releases")
+            self.context.failed("releases")
             if is_of_database(error):
                 return
             not_recorded = ReleaseFailed(f"Its end could not be recorded. {reason_of(error)}")
             end = self._failed(job, not_recorded, Failure(FailureClass.NOT_RECORDED))
-            at = self._context.clock()
+            at = self.context.clock()
             try:
-                await self._context.database.write(lambda c: releases.settle(c, job, at, **end.values))
+                await self.context.database.write(lambda c: releases.settle(c, job, at, **end.values))
             except Exception as failure:  # noqa: BLE001 - a boundary: the job is due again when its claim ends
                 logger.warning("release_not_counted", extra={"order_id": job.order_id, "error": repr(failure)})
             else:
-                self._on_outcome(str(end.outcome))
+                self.on_outcome(str(end.outcome))
 
     async def _attempt(self, job: Release, put_back_to: Release | None = None) -> ApiError | None:
         """Make one attempt and store its end; returns the error of the attempt, or None.
@@ -201,9 +194,9 @@ class ReleaseJobs:
         When nothing was sent, the job becomes ``put_back_to`` again. Without ``put_back_to`` it waits to be due again.
         """
         error: ApiError | None = None
-        with self._context.step("release reservation", job.order_id, job.traceparent):
+        with self.context.step("release reservation", job.order_id, job.traceparent):
             try:
-                released, attempts = await self._inventory.release(job.order_id)
+                released, attempts = await self.inventory.release(job.order_id)
                 end = _released("Reservation released" if released else "Nothing was left to release", job)
             except (CircuitOpen, InventoryThrottled) as not_sent:
                 error, end, attempts = not_sent, self._not_sent(not_sent, put_back_to), attempts_of(not_sent)
@@ -215,7 +208,7 @@ class ReleaseJobs:
                 end, attempts = self._failed(job, error, failure_of(raised)), attempts_of(raised)
             await self._store(job, end, attempts)
         if end.outcome is not None:
-            self._on_outcome(end.outcome)
+            self.on_outcome(end.outcome)
         return error
 
     def _not_sent(self, error: InventoryUnavailable, put_back_to: Release | None) -> _End:
@@ -223,14 +216,14 @@ class ReleaseJobs:
             names = ("state", "next_attempt_at", "last_error", "cause", "failure_class")
             return _End({name: getattr(put_back_to, name) for name in names}, put_back_to=put_back_to)
         # Jobs that waited for the same time are spread over a few seconds after it.
-        delay = max(error.retry_after_seconds or 0.0, 1.0) + 3.0 * self._context.randomness()
-        due = self._context.clock() + timedelta(seconds=delay)
+        delay = max(error.retry_after_seconds or 0.0, 1.0) + 3.0 * self.context.randomness()
+        due = self.context.clock() + timedelta(seconds=delay)
         return _End({"next_attempt_at": due} | failure_values(error.message, failure_of(error)))
 
     def _failed(self, job: Release, error: ApiError, failure: Failure) -> _End:
         attempts, message = job.attempts + 1, f"{error.code}: {error.message}"
         wanted = error.retry_after_seconds if isinstance(error, DependencyError) else None
-        delay = self._policy.delay_seconds(attempts, self._context.randomness, retry_after_seconds=wanted)
+        delay = self.policy.delay_seconds(attempts, self.context.randomness, retry_after_seconds=wanted)
         values = {"attempts": attempts} | failure_values(message, failure)
         if delay is None:
             return _End(
@@ -238,14 +231,14 @@ class ReleaseJobs:
                 OUTCOME_FAILED,
                 lambda order, at: ending.release_failed(order, failure, message, attempts, at),
             )
-        due = self._context.clock() + timedelta(seconds=delay)
+        due = self.context.clock() + timedelta(seconds=delay)
         return _End(values | {"state": ReleaseState.PENDING, "next_attempt_at": due}, OUTCOME_RETRIED)
 
     async def _store(self, job: Release, end: _End, attempts: Attempts) -> None:
         """Store the end of an attempt on the job and the order; a job that was started again meanwhile is unchanged."""
 
         def work(unit: UnitOfWork) -> None:
-            connection, at = unit.connection, self._context.clock()
+            connection, at = unit.connection, self.context.clock()
             touched = end.put_back_to.updated_at if end.put_back_to else at
             current = releases.settle(connection, job, touched, **end.values)
             if current:
@@ -258,7 +251,7 @@ class ReleaseJobs:
                 return
             unit.record(order, end.change(order, at), attempts=attempts)
 
-        await self._context.unit_of_work(work)
+        await self.context.unit_of_work(work)
 
 
 def _released(title: str, job: Release) -> _End:

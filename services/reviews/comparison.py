@@ -39,34 +39,27 @@ class LookupCounts:
     """Orders that were not looked up, because the breaker opened or the time was over."""
 
 
+@dataclass(slots=True)
 class Reconciliation:
     """Looks the stock of orders up and stores the results."""
 
-    def __init__(
-        self,
-        context: OrdersContext,
-        lookup: InventoryLookup,
-        *,
-        patience_seconds: float = PATIENCE_SECONDS,
-        gate: Callable[[], Gate] = Gate,
-    ) -> None:
-        """``gate``: returns how many lookups of several orders the breaker allows now."""
-        self._context = context
-        self._lookup = lookup
-        self._patience_seconds = patience_seconds
-        self._gate = gate
+    context: OrdersContext
+    lookup: InventoryLookup
+    patience_seconds: float = PATIENCE_SECONDS
+    gate: Callable[[], Gate] = Gate
+    """Returns how many lookups of several orders the breaker allows now."""
 
     async def look_up(self, order_id: str, *, asked_by: str) -> StoredLookup:
         """Look the order up now and store the result. Raises NotFound for an unknown order."""
-        existing(await self._context.database.read(lambda c: orders.get(c, order_id)), "order", order_id)
-        asked_at = self._context.clock()
+        existing(await self.context.database.read(lambda c: orders.get(c, order_id)), "order", order_id)
+        asked_at = self.context.clock()
         try:
-            async with asyncio.timeout(self._patience_seconds):
-                result = await self._lookup.find(order_id)
+            async with asyncio.timeout(self.patience_seconds):
+                result = await self.lookup.find(order_id)
         except TimeoutError:
             result = LookupResult(None, problem=NO_ANSWER)
         answer = StoredLookup(order_id, result, asked_at, asked_by)
-        await self._context.database.write(lambda c: inventory_lookups.note(c, answer))
+        await self.context.database.write(lambda c: inventory_lookups.note(c, answer))
         return answer
 
     async def look_up_many(self, order_ids: Sequence[str], *, asked_by: str) -> LookupCounts:
@@ -78,13 +71,13 @@ class Reconciliation:
         if len(order_ids) > MAX_ASKED:
             problem = {"field": "orderIds", "value": len(order_ids), "allowed": f"at most {MAX_ASKED}"}
             raise ValidationFailed("Not valid: orderIds.", {"problems": [problem]})
-        wanted = await self._context.database.read(
-            lambda c: inventory_lookups.not_fresh(c, order_ids, self._context.clock())
+        wanted = await self.context.database.read(
+            lambda c: inventory_lookups.not_fresh(c, order_ids, self.context.clock())
         )
         until = asyncio.get_running_loop().time() + MANY_SECONDS
         answers: list[StoredLookup] = []
         while len(answers) < len(wanted) and asyncio.get_running_loop().time() < until:
-            some = wanted[len(answers) : len(answers) + self._gate().budget]
+            some = wanted[len(answers) : len(answers) + self.gate().budget]
             if not some:
                 break
             came = await asyncio.gather(*(self.look_up(order_id, asked_by=asked_by) for order_id in some))
@@ -97,8 +90,8 @@ class Reconciliation:
 
     async def current_stock(self, order: Order, *, asked_by: str) -> StockState | None:
         """The present stock state: from a recent lookup or a new one; None when it is unknown."""
-        known = await self._context.database.read(lambda c: inventory_lookups.get(c, order.order_id))
-        if known is None or not is_fresh(known.asked_at, self._context.clock(), order.updated_at):
+        known = await self.context.database.read(lambda c: inventory_lookups.get(c, order.order_id))
+        if known is None or not is_fresh(known.asked_at, self.context.clock(), order.updated_at):
             known = await self.look_up(order.order_id, asked_by=asked_by)
         return known.result.stock
 

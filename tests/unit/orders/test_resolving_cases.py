@@ -417,7 +417,7 @@ async def test_an_action_that_comes_twice_at_once_under_one_id_has_one_effect(sh
 async def test_a_repeat_that_finds_the_order_already_moved_by_the_first_has_no_second_effect(shop):
     order = await SITUATIONS["PENDING_INVENTORY"](shop)
     review = await shop.open_case(order.order_id, "PENDING_INVENTORY")
-    real = shop.reviews._context
+    real = shop.reviews.context
 
     class Between:
         """Lets the first run after the repeat has read the case and before it reads the order."""
@@ -426,11 +426,11 @@ async def test_a_repeat_that_finds_the_order_already_moved_by_the_first_has_no_s
             return getattr(real, name)
 
         async def get(self, order_id):
-            shop.reviews._context = real
+            shop.reviews.context = real
             await shop.resolve(review, "RETRY_RESERVATION", action_id="a-1")
             return await real.get(order_id)
 
-    shop.reviews._context = Between()
+    shop.reviews.context = Between()
     await shop.resolve(review, "RETRY_RESERVATION", action_id="a-1")
     assert sum(1 for entry in await shop.audit() if entry.action_id == "a-1") == 1
 

@@ -213,13 +213,13 @@ async def test_a_bulk_retry_of_reservations_waits_and_drains_through_the_half_op
 
 async def test_an_item_that_the_breaker_stops_is_sent_again_and_does_not_stop_the_bulk_job(shop):
     cases = await begun(shop, 1)
-    gate = shop.bulk_jobs._gate_of
-    shop.bulk_jobs._gate_of = lambda _: gate(None)
+    gate = shop.bulk_jobs.gate_of
+    shop.bulk_jobs.gate_of = lambda _: gate(None)
     shop.breakers.reserver.open()
     await shop.bulk_jobs.run_due()
     (item,) = (await job_items(shop)).values()
     assert (item.state, item.version) == ("ASKED", cases[0].version + 1)
-    shop.bulk_jobs._gate_of = gate
+    shop.bulk_jobs.gate_of = gate
     shop.breakers.reserver.close()
     for _ in range(4):
         shop.clock.advance(1)
