@@ -7,7 +7,7 @@ Source: requirements 3.1.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
-from sqlalchemy import Row
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -146,9 +145,9 @@ def answer(data: Any, at: datetime) -> Response:
     return json_response(succeeded(data, at))
 
 
-def wire(row: Row[Any]) -> dict[str, Any]:
-    """Return a row as a JSON object: the names of its columns in camelCase, with their values."""
-    return {str(to_camel(name)): value for name, value in row._mapping.items()}  # noqa: SLF001 - public in SQLAlchemy
+def wire(record: Any, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """Return fields of a row or dataclass as a JSON object, with their names in camelCase; default: all of a row."""
+    return {str(to_camel(name)): getattr(record, name) for name in names or record._fields}
 
 
 def refusal(rejection: Rejection, at: datetime) -> Response:

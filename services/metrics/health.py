@@ -122,23 +122,24 @@ def _of_breaker(breaker: Breaker) -> Iterator[Finding]:
         yield Finding(Level.ATTENTION, f"The breaker of {name.lower()} is forced closed", "breakers")
 
 
+_FOR_ATTENTION = (
+    ("failed_releases", "release", "releases", " failed", "releases", (("job", "FAILED"),)),
+    ("reviews", "case waits", "cases wait", " for a person", "reviews", ()),
+    ("differences", "difference", "differences", " between orders, stock and money", "conservation", ()),
+    ("dead_letters", "dead letter", "dead letters", "", "events", ()),
+)
+"""Queues that are a finding unless empty: singular and plural of a sentence, its rest, the page and its filters."""
+
+
 def _of_queues(facts: Facts, thresholds: Thresholds) -> Iterator[Finding]:
     waiting = facts.queues.get("reservation", 0)
     if waiting:
         level = Level.BROKEN if waiting > thresholds.queue_depth else Level.ATTENTION
         text = f"{_count(waiting, 'order waits', 'orders wait')} for inventory"
         yield Finding(level, text, "orders", (("status", "PENDING_INVENTORY"),))
-    if failed := facts.queues.get("failed_releases", 0):
-        text = f"{_count(failed, 'release')} failed"
-        yield Finding(Level.ATTENTION, text, "releases", (("job", "FAILED"),))
-    if reviews := facts.queues.get("reviews", 0):
-        text = f"{_count(reviews, 'case waits', 'cases wait')} for a person"
-        yield Finding(Level.ATTENTION, text, "reviews")
-    if differences := facts.queues.get("differences", 0):
-        text = f"{_count(differences, 'difference')} between orders, stock and money"
-        yield Finding(Level.ATTENTION, text, "conservation")
-    if dead_letters := facts.queues.get("dead_letters", 0):
-        yield Finding(Level.ATTENTION, f"{_count(dead_letters, 'dead letter')}", "events")
+    for queue, one, many, rest, page, filters in _FOR_ATTENTION:
+        if number := facts.queues.get(queue, 0):
+            yield Finding(Level.ATTENTION, f"{_count(number, one, many)}{rest}", page, filters)
     if facts.outbox_age_seconds > thresholds.outbox_age_seconds:
         text = f"The oldest event has waited {facts.outbox_age_seconds:,.0f} s to be published"
         yield Finding(Level.BROKEN, text, "events", (("view", "Outgoing"),))

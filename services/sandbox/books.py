@@ -35,24 +35,17 @@ from services.base.addresses import sqlite_url
 from services.base.identity import utc_now
 from services.base.settings import Settings
 from services.domain.errors import ConfigurationError
-from services.domain.orders.model import OrderStatus, PaymentStatus, ReleaseState
+from services.domain.orders.model import PaymentStatus, ReleaseState
 from services.sandbox.conservation import Difference, differences
 from services.sandbox.inventory_service import tables as inventory_tables
 from services.sandbox.payment_gateway import payments
 from state.engine.source import read_only
 from state.orders import with_open_review
+from state.sandbox import UNDER_WAY
 from state.tables import inbox, orders, outbox, releases, reviews
 
 REMEMBERED = timedelta(days=7)
 """How far back events are compared; every inbox keeps its events for longer."""
-
-UNDER_WAY = (
-    OrderStatus.RECEIVED,
-    OrderStatus.RESERVING,
-    OrderStatus.PENDING_INVENTORY,
-    OrderStatus.PAYING,
-    OrderStatus.PLACED,
-)
 
 
 @dataclass(frozen=True, slots=True)

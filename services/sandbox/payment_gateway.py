@@ -42,6 +42,7 @@ from services.http_server.envelope import (
     application,
     query_int,
     read_body,
+    wire,
 )
 from services.http_server.process import listen, serving
 from services.sandbox.settings import PaymentSettings, run_process
@@ -218,12 +219,7 @@ def _voided(order_id: str) -> dict[str, Any]:
 
 
 def _view(row: Row[Any]) -> dict[str, Any]:
-    return {
-        "orderId": row.order_id,
-        "state": row.state,
-        "capturedAt": row.captured_at,
-        "refundedAt": row.refunded_at,
-    }
+    return wire(row, ("order_id", "state", "captured_at", "refunded_at"))
 
 
 async def serve(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, delete, insert, select, tuple_
@@ -18,18 +17,19 @@ from starlette.routing import Route
 from services.base.context import current_traceparent
 from services.domain.external import INT64, NotAllowed, whole_number
 from services.domain.orders.events import OutgoingEvent
-from services.http_server.envelope import Clock, Rejection, answer, query_int
+from services.http_server.envelope import Clock, Rejection, answer, query_int, wire
 from services.messaging import envelope
 from services.sandbox.inventory_service.tables import inbox, outbox
 from state import outbox as stored
 from state.engine.database import Database
-from state.outbox import UndeliverableEvent
 
 SOURCE = "inventory-service"
 
 PUBLISHED_KEPT = timedelta(days=1)
 HANDLED_KEPT = timedelta(days=8)
 """Longer than the streams keep messages, so that every replayed event is still in the inbox."""
+
+_SHOWN = ("id", "event_id", "subject", "order_id", "attempts", "undeliverable_at", "reason")
 
 Action = Callable[[Connection, int], None]
 
@@ -78,7 +78,7 @@ class OutboxApi:
     async def show(self, request: Request) -> Response:
         limit = query_int(request, "limit", default=100, low=1, high=1000)
         found = await self._database.read(lambda connection: stored.undeliverable(connection, limit))
-        return answer({"items": [_view(event) for event in found]}, self._clock())
+        return answer({"items": [wire(event, _SHOWN) for event in found]}, self._clock())
 
     async def retry(self, request: Request) -> Response:
         """Publish the event again; an event that is still too large returns to the list."""
@@ -106,15 +106,3 @@ class OutboxApi:
         await self._database.write(transaction)
         self._on_commit()
         return answer({"id": row_id}, self._clock())
-
-
-def _view(event: UndeliverableEvent) -> dict[str, Any]:
-    return {
-        "id": event.id,
-        "eventId": event.event_id,
-        "subject": event.subject,
-        "orderId": event.order_id,
-        "attempts": event.attempts,
-        "undeliverableAt": event.undeliverable_at,
-        "reason": event.reason,
-    }

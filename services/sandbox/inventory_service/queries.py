@@ -24,11 +24,8 @@ from services.sandbox.inventory_service.tables import (
 Sku = tuple[str, str]
 TOMBSTONED = "TOMBSTONED"
 
-_RESERVATION = [
-    reservations.c[name]
-    for name in ("reservation_id", "state", "created_at", "expires_at", "confirmed_at", "updated_at")
-]
-_LINE = [reservation_lines.c[name] for name in ("product_id", "variant_id", "quantity", "deducted", "returned")]
+_RESERVATION = reservations.c["reservation_id", "state", "created_at", "expires_at", "confirmed_at", "updated_at"]
+_LINE = reservation_lines.c["product_id", "variant_id", "quantity", "deducted", "returned"]
 
 
 def availability(connection: Connection, lines: Iterable[Line], now: datetime) -> list[tuple[Line, int]]:
@@ -147,6 +144,6 @@ def _stock_view(row: Row[Any], overdue: int) -> dict[str, Any]:
 
 def _reservation_view(connection: Connection, row: Row[Any], now: datetime) -> dict[str, Any]:
     of_it = reservation_lines.c.reservation_id == row.reservation_id
-    lines = connection.execute(select(*_LINE).where(of_it).order_by(*_LINE[:2]))
+    lines = connection.execute(select(*_LINE).where(of_it).order_by(_LINE.product_id, _LINE.variant_id))
     is_over = row.state == ACTIVE and row.expires_at <= now
     return wire(row) | {"items": [wire(line) for line in lines]} | ({"state": EXPIRED} if is_over else {})

@@ -53,15 +53,10 @@ class Reservation:
         return self.state == tables.ACTIVE and self.expires_at <= now
 
 
+_COLUMNS = reservations.c["reservation_id", "order_id", "state", "expires_at", "confirmed_at", "mismatch"]
+_LINE = reservation_lines.c["product_id", "variant_id", "quantity"]
 _WITH_LINES = (
-    select(
-        reservations,
-        reservation_lines.c.product_id,
-        reservation_lines.c.variant_id,
-        reservation_lines.c.quantity,
-        reservation_lines.c.deducted,
-        reservation_lines.c.returned,
-    )
+    select(*_COLUMNS, *_LINE, *reservation_lines.c["deducted", "returned"])
     .join(reservation_lines, reservation_lines.c.reservation_id == reservations.c.reservation_id)
     .order_by(reservation_lines.c.product_id, reservation_lines.c.variant_id)
 )
@@ -71,19 +66,10 @@ def find(connection: Connection, *criteria: ColumnElement[bool]) -> Reservation 
     rows = connection.execute(_WITH_LINES.where(*criteria)).all()
     if not rows:
         return None
-    first = rows[0]
     items = tuple(
         ReservedLine(Line(row.product_id, row.variant_id, row.quantity), row.deducted, row.returned) for row in rows
     )
-    return Reservation(
-        first.reservation_id,
-        first.order_id,
-        first.state,
-        first.expires_at,
-        first.confirmed_at,
-        first.mismatch,
-        items,
-    )
+    return Reservation(**{column.name: getattr(rows[0], column.name) for column in _COLUMNS}, items=items)
 
 
 def current(book: StockBook, order_id: str) -> Reservation | None:
@@ -105,21 +91,14 @@ def add(
     reservation_id: str,
 ) -> Reservation:
     """Store an active reservation whose lines are reserved in the stock already."""
-    row = {
-        "reservation_id": reservation_id,
-        "order_id": order_id,
-        "user_id": user_id,
-        "state": tables.ACTIVE,
-        "created_at": book.now,
-        "expires_at": expires_at,
-        "updated_at": book.now,
-    }
-    book.connection.execute(insert(reservations), row)
-    columns = ("product_id", "variant_id", "quantity")
-    values = [{name: getattr(line, name) for name in columns} | {"reservation_id": reservation_id} for line in lines]
-    book.connection.execute(insert(reservation_lines), values)
     items = tuple(ReservedLine(line, 0, 0) for line in lines)
-    return Reservation(reservation_id, order_id, tables.ACTIVE, expires_at, None, mismatch=False, items=items)
+    added = Reservation(reservation_id, order_id, tables.ACTIVE, expires_at, None, mismatch=False, items=items)
+    row = {column.name: getattr(added, column.name) for column in _COLUMNS}
+    times = {"created_at": book.now, "updated_at": book.now}
+    book.connection.execute(insert(reservations), row | times | {"user_id": user_id})
+    values = [{column.name: getattr(line, column.name) for column in _LINE} for line in lines]
+    book.connection.execute(insert(reservation_lines).values(reservation_id=reservation_id), values)
+    return added
 
 
 def expire(book: StockBook, reservation: Reservation) -> None:
