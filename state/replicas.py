@@ -39,17 +39,9 @@ class Replica:
 _REPLICAS = Rows(replicas, Replica)
 
 
-def beat(
-    connection: Connection,
-    replica: str,
-    *,
-    started_at: datetime,
-    at: datetime,
-    breakers: list[dict[str, Any]],
-    facts: dict[str, Any],
-) -> None:
+def beat(connection: Connection, replica: Replica) -> None:
     """Store a heartbeat of the replica."""
-    rows.put(connection, replicas, _REPLICAS.values(Replica(replica, started_at, at, breakers, facts)))
+    rows.put(connection, replicas, _REPLICAS.values(replica))
 
 
 def is_alive(replica: Replica, now: datetime) -> bool:

@@ -77,14 +77,7 @@ class Recorder:
         moved = [self._transitions.popleft() for _ in range(len(self._transitions))]
 
         def transaction(connection: Connection) -> list[Replica]:
-            replicas.beat(
-                connection,
-                self._replica,
-                started_at=now.started_at,
-                at=at,
-                breakers=now.breakers,
-                facts=now.facts,
-            )
+            replicas.beat(connection, now)
             breakers.add_transitions(connection, moved)
             replicas.forget(connection, at - REPLICA_FORGOTTEN_AFTER)
             return replicas.alive(connection, at)

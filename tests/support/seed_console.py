@@ -331,7 +331,7 @@ def heartbeat(connection: Any, now: datetime, breakers: list[dict[str, Any]] | N
         ],
     } | facts  # fmt: skip
     shown = breakers if breakers is not None else [breaker(name, "closed", start) for name in BREAKERS]
-    replicas.beat(connection, REPLICA, started_at=start, at=now, breakers=shown, facts=said)
+    replicas.beat(connection, replicas.Replica(REPLICA, started_at=start, heartbeat_at=now, breakers=shown, facts=said))
 
 
 def _monitoring(connection: Any, now: datetime) -> None:

@@ -43,7 +43,10 @@ def test_each_replica_has_a_line_and_the_worst_one_decides_the_state_of_the_brea
     calm = [seed_console.breaker(name, "closed", start) for name in seed_console.BREAKERS]
 
     def second(connection: Any) -> None:
-        replicas.beat(connection, "worker-2", started_at=start, at=NOON, breakers=calm, facts={"sandbox": True})
+        replicas.beat(
+            connection,
+            replicas.Replica("worker-2", started_at=start, heartbeat_at=NOON, breakers=calm, facts={"sandbox": True}),
+        )
 
     busy.write_now(second)
     test = show("breakers.py")

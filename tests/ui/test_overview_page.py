@@ -91,7 +91,10 @@ def test_the_worst_replica_makes_the_state_of_a_breaker(busy: Database, show: Sh
     def second(connection: Any) -> None:
         half_open = [seed_console.breaker(seed_console.BREAKERS[0], "half_open", NOON)]
         facts: dict[str, Any] = {"version": "0.1.0", "sandbox": True}
-        replicas.beat(connection, "worker-2", started_at=NOON, at=NOON, breakers=half_open, facts=facts)
+        replicas.beat(
+            connection,
+            replicas.Replica("worker-2", started_at=NOON, heartbeat_at=NOON, breakers=half_open, facts=facts),
+        )
 
     busy.write_now(second)
     test = show("breakers.py")

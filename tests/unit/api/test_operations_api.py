@@ -225,7 +225,8 @@ async def test_the_worst_state_over_the_replicas_is_shown_and_counts_are_added_u
     for number, breaker in enumerate(others):
         await api.shop.real_database.write(
             lambda c, number=number, breaker=breaker: replicas.beat(
-                c, f"other-{number}", started_at=START, at=START, breakers=[breaker], facts={}
+                c,
+                replicas.Replica(f"other-{number}", started_at=START, heartbeat_at=START, breakers=[breaker], facts={}),
             )
         )
     found = {breaker["name"]: breaker for breaker in (await api.data("/api/v1/breakers"))["items"]}
@@ -257,7 +258,9 @@ async def other_says(api, *breakers):
     from state import replicas
 
     await api.shop.real_database.write(
-        lambda c: replicas.beat(c, "other", started_at=START, at=START, breakers=list(breakers), facts={})
+        lambda c: replicas.beat(
+            c, replicas.Replica("other", started_at=START, heartbeat_at=START, breakers=list(breakers), facts={})
+        )
     )
 
 

@@ -41,7 +41,9 @@ def test_the_age_of_a_heartbeat_is_taken_off_the_wait(said: object, age_ms: int,
 async def test_the_api_takes_the_age_off_for_others_and_answers_for_itself_from_memory(api) -> None:
     other = {"name": "inventoryServiceReserver", "state": "open", "retryInMs": 9000}
     await api.shop.real_database.write(
-        lambda c: replicas.beat(c, "other", started_at=START, at=START, breakers=[other], facts={})
+        lambda c: replicas.beat(
+            c, replicas.Replica("other", started_at=START, heartbeat_at=START, breakers=[other], facts={})
+        )
     )
     await api.recorder.beat()
     api.shop.clock.advance(2)

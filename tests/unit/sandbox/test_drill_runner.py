@@ -23,7 +23,9 @@ async def beat(shop, state="closed"):
     fields = {"calls": 0, "failures": 0, "thresholdPercentage": 50, "volumeThreshold": 5, "denied": 0, "since": None}
     at = shop.clock()
     await shop.real_database.write(
-        lambda c: replicas.beat(c, "w", started_at=at, at=at, breakers=[breaker | fields], facts={})
+        lambda c: replicas.beat(
+            c, replicas.Replica("w", started_at=at, heartbeat_at=at, breakers=[breaker | fields], facts={})
+        )
     )
 
 
