@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts import actions, alerts, frame, listing
+from pages.parts import alerts, frame, listing
 from pages.parts import labels as words
 from pages.parts.widgets import clock, empty, list_filters
 from services.console.alerts import AlertRow, AlertsPage, EvaluatorStatus, title
@@ -33,7 +33,6 @@ def _clear() -> None:
 
 
 def everything() -> None:
-    actions.flash()
     reading = console().alerts.page()
     if reading.value is None:
         empty.no_source(reading)

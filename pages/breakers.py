@@ -144,7 +144,6 @@ def _windows(breaker: Breaker) -> None:
 
 
 def everything() -> None:
-    actions.flash()
     incidents.panel()
     breakers()
     incidents.breaker_history()

@@ -14,7 +14,6 @@ from services.domain.conservation import COMPENSATIONS
 
 def differences() -> None:
     """Draw every unsettled difference with the compensation that is offered."""
-    actions.flash()
     reading = console().conservation.page(paging.number("difference_page"))
     if reading.value is None:
         empty.no_source(reading)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import actions, dead_letters, events, frame, labels, listing, tiles
+from pages.parts import dead_letters, events, frame, labels, listing, tiles
 from pages.parts.widgets import clock, list_filters, paging
 from services.console.events import Delivery
 from services.console.facade import console
@@ -83,7 +83,6 @@ def _relay(delivery: Delivery) -> tuple[str, str]:
 
 
 def everything() -> None:
-    actions.flash()
     flow()
     events.undeliverable()
     view = st.session_state.get("view") or VIEWS[0]

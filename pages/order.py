@@ -14,7 +14,6 @@ from services.domain.reviews import ReviewState
 
 
 def the_order() -> None:
-    actions.flash()
     order_id = _asked_for()
     if not order_id:
         empty.nothing_matches("The address names no order. Find one in the list of orders.")

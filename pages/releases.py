@@ -6,7 +6,7 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import actions, address, bulk, bulk_jobs, frame, labels, listing, retries, selection
+from pages.parts import address, bulk, bulk_jobs, frame, labels, listing, retries, selection
 from pages.parts import release_job as work
 from pages.parts.widgets import empty, list_filters, paging
 from pages.parts.worklist import release_list
@@ -66,8 +66,6 @@ def _in_words(wanted: ReleaseFilter) -> str:
 
 def everything() -> None:
     """Draw running bulk jobs first, so that a second one for the same jobs is not started by mistake."""
-    if not work.AREA.opened():
-        actions.flash()
     retries.notice()
     bulk_jobs.unended(BULK_ACTIONS)
     jobs()
@@ -144,5 +142,5 @@ def _of(number: int) -> str:
     return f"{number:,} of {number:,} matching"
 
 
-frame.page("Releases", everything, fixed=filters, filter_keys=FILTER_KEYS)
+frame.page("Releases", everything, fixed=filters, filter_keys=FILTER_KEYS, area=work.AREA)
 work.AREA.draw(work.work_area)

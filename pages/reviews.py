@@ -9,7 +9,7 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import access, actions, bulk, bulk_jobs, frame, listing, names, retries, selection
+from pages.parts import access, bulk, bulk_jobs, frame, listing, names, retries, selection
 from pages.parts import review_case as work
 from pages.parts.widgets import empty, paging
 from pages.parts.worklist import review_filters, review_list
@@ -46,8 +46,6 @@ def queue() -> None:
     """Draw one page of cases with their actions, and the causes and products of all matching cases."""
     if st.session_state.pop(review_filters.WHOLE_PAGE, False):
         st.rerun()
-    if not work.AREA.opened():
-        actions.flash()
     wanted, page = review_filters.wanted(), paging.number("review_page")
     reading = console().reviews.queue(wanted, page=page)
     place = f"{wanted}/{page}"
@@ -112,5 +110,5 @@ def _nothing(wanted: CaseFilter) -> None:
         listing.nothing("case", "No case has been resolved yet.", review_filters.clear, is_filtered=is_filtered)
 
 
-frame.page("Manual review", queue, fixed=review_filters.draw, filter_keys=review_filters.FILTER_KEYS)
+frame.page("Manual review", queue, fixed=review_filters.draw, filter_keys=review_filters.FILTER_KEYS, area=work.AREA)
 work.AREA.draw(work.work_area)

@@ -16,7 +16,6 @@ STOPPABLE = (Phase.WAITING, Phase.APPLYING, Phase.RUNNING)
 
 
 def everything() -> None:
-    actions.flash()
     if not console().status.is_sandbox:
         st.info("A real Inventory Service is in use; drills are for the sandbox.", icon=":material/science:")
         return

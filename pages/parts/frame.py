@@ -8,8 +8,9 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import overlay, overrides
+from pages.parts import actions, overlay, overrides
 from pages.parts.widgets import clock, empty, list_filters, paging
+from pages.parts.work_area import WorkArea
 from services.console.cache import Reading
 from services.console.facade import console
 
@@ -23,11 +24,13 @@ def page(
     note: str = "",
     every: str = overlay.REFRESH,
     says_worker: bool = True,
+    area: WorkArea | None = None,
 ) -> None:
     """Draw title, badges, live switch, banner and ``note``, then ``fixed``, and ``draw`` now and every ``every``.
 
     ``fixed`` draws what no refresh draws again, such as the filters. A step back restores those of ``filter_keys``.
-    ``says_worker`` is False on a page that reports a missing worker itself.
+    ``says_worker`` is False on a page that reports a missing worker itself. The page shows the message of the last
+    callback, unless ``area`` is open, which then shows it.
 
     Streamlit drops an element that the browser has not fetched when the fragment that wrote it runs again. The badges
     and the banner are therefore the last ones in their containers, behind an element that only the page writes. A
@@ -56,6 +59,8 @@ def page(
         _banner(banner, says_worker=says_worker)
         overrides.banner()
         draw()
+        if area is None or not area.opened():
+            actions.flash()
 
     st.fragment(refresh, run_every=every if overlay.is_live() else None)()
 

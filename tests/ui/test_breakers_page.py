@@ -194,6 +194,16 @@ def test_an_override_is_ended_from_the_banner_once(busy: Database, show: Show) -
     assert test.button(key=f"end_override_{RESERVER}").disabled
 
 
+@pytest.mark.parametrize("page", ["overview.py", "orders.py", "metrics.py"])
+def test_the_message_after_the_end_of_an_override_is_shown_on_the_same_page(
+    busy: Database, show: Show, page: str
+) -> None:
+    start_override(busy)
+    test = show(page)
+    test.button(key=f"end_override_{RESERVER}").click().run()
+    assert len(test.toast) == 1
+
+
 def test_an_override_that_has_ended_has_no_banner(busy: Database, show: Show) -> None:
     start_override(busy, minutes=-1)
     assert "sale drill" not in text_of(show("overview.py"))
