@@ -153,15 +153,9 @@ def postpone(
 
     The command can be undone until then. Its attempts start at 0 again, because this attempt did not fail.
     """
-    waits = {
-        "state": CommandState.STORED,
-        "claimed_until": None,
-        "claimed_by": None,
-        "not_before": until,
-        "attempts": 0,
-    }
-    values = waits | {"arguments": arguments, "outcome": outcome.stored()}
-    return rows.change(connection, commands, *_claimed(command_id, by), **values) == 1
+    unclaimed = {"state": CommandState.STORED, "claimed_until": None, "claimed_by": None, "attempts": 0}
+    values = {"not_before": until, "arguments": arguments, "outcome": outcome.stored()}
+    return rows.change(connection, commands, *_claimed(command_id, by), **unclaimed, **values) == 1
 
 
 def finish(

@@ -81,15 +81,10 @@ def settle(
     Returns False when another attempt was recorded meanwhile; then this one is not recorded.
     """
     state = SENT if error is None else PENDING if next_attempt_at else FAILED
-    values = {
-        "state": state,
-        "attempts": notification.attempts + 1,
-        "next_attempt_at": next_attempt_at,
-        "last_error": error,
-        "finished_at": None if state == PENDING else at,
-    }
+    attempt = {"attempts": notification.attempts + 1, "next_attempt_at": next_attempt_at, "last_error": error}
+    finished_at = None if state == PENDING else at
     is_as_seen = (table.c.id == notification.id, _IS_PENDING, table.c.attempts == notification.attempts)
-    return rows.change(connection, table, *is_as_seen, **values) == 1
+    return rows.change(connection, table, *is_as_seen, **attempt, state=state, finished_at=finished_at) == 1
 
 
 def count_pending(connection: Connection) -> int:

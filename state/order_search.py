@@ -27,9 +27,7 @@ MAX_CANDIDATES = 2000
 UNUSUAL_PAYMENTS = ("UNKNOWN", "REFUND_PENDING", "FAILED")
 """Payment statuses with an index of their own."""
 
-_COLUMNS = [
-    orders.c[name] for name in ("created_at", "order_id", "user_id", "status", "inventory_status", "payment_status")
-]
+_COLUMNS = [*orders.c["created_at", "order_id", "user_id", "status", "inventory_status", "payment_status"]]
 KEY = (orders.c.created_at, orders.c.order_id)
 _UNUSUAL: Any = text("orders.payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')")
 

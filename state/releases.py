@@ -86,14 +86,8 @@ _CLAIMED = Rows(releases, Release, traceparent=orders.c.traceparent)
 
 def start(connection: Connection, order_id: str, reason: str, at: datetime) -> None:
     """Create the job, or start it again with all its attempts, due at once."""
-    fresh = {
-        "reason": reason,
-        "state": ReleaseState.PENDING,
-        "attempts": 0,
-        "next_attempt_at": at,
-        "updated_at": at,
-        **failure_values(None, NOT_TRIED),
-    }
+    fresh = {"reason": reason, "state": ReleaseState.PENDING, "attempts": 0, "next_attempt_at": at, "updated_at": at}
+    fresh |= failure_values(None, NOT_TRIED)
     version = releases.c.version + 1
     if rows.change(connection, releases, releases.c.order_id == order_id, version=version, **fresh):
         came_again(connection, order_id)
@@ -177,12 +171,8 @@ _SORTS = {
 
 
 def _conditions(wanted: ReleaseFilter, state: str) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [releases.c.state == state]
-    if wanted.cause is not None:
-        conditions.append(releases.c.cause == wanted.cause)
-    if wanted.order_id is not None:
-        conditions.append(releases.c.order_id == wanted.order_id)
-    return conditions
+    filters = ((releases.c.state, state), (releases.c.cause, wanted.cause), (releases.c.order_id, wanted.order_id))
+    return [column == value for column, value in filters if value is not None]
 
 
 def groups(connection: Connection) -> list[CauseGroup]:

@@ -69,19 +69,10 @@ def open_case(
 ) -> bool:
     """Open a case; when one with this reason is open, store the newer detail in it and return False."""
     about = {"detail": detail, "cause": cause, "failure_class": failure_class}
-    is_open = (reviews.c.order_id == order_id, reviews.c.reason == reason, reviews.c.state == ReviewState.OPEN)
-    if rows.change(connection, reviews, *is_open, **about):
+    key = {"order_id": order_id, "reason": reason, "state": ReviewState.OPEN}
+    if rows.change(connection, reviews, *(reviews.c[name] == value for name, value in key.items()), **about):
         return False
-    row = {
-        "review_id": review_id,
-        "order_id": order_id,
-        "reason": reason,
-        "state": ReviewState.OPEN,
-        **about,
-        "opened_at": at,
-        "version": 1,
-    }
-    connection.execute(insert(reviews), row)
+    connection.execute(insert(reviews), {"review_id": review_id, **key, **about, "opened_at": at, "version": 1})
     return True
 
 
@@ -89,16 +80,11 @@ def close_cases(
     connection: Connection, order_id: str, reasons: Sequence[str], *, by: str, resolution: str, at: datetime
 ) -> list[str]:
     """Close the open cases of an order that events have settled; returns their reasons."""
+    end = {"state": ReviewState.RESOLVED, "resolved_at": at, "resolved_by": by, "resolution": resolution}
     closed = connection.execute(
         update(reviews)
         .where(reviews.c.order_id == order_id, reviews.c.reason.in_(reasons), reviews.c.state == ReviewState.OPEN)
-        .values(
-            state=ReviewState.RESOLVED,
-            resolved_at=at,
-            resolved_by=by,
-            resolution=resolution,
-            version=reviews.c.version + 1,
-        )
+        .values(end | {"version": reviews.c.version + 1})
         .returning(reviews.c.reason)
     )
     return list(closed.scalars())

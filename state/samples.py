@@ -22,6 +22,8 @@ Key = tuple[datetime, str]
 Sampled = tuple[datetime, str, dict[str, Any]]
 """``(at, replica, sample)``."""
 
+_SAMPLED = metric_samples.c["at", "replica", "sample"]
+
 UNROLLED_KEPT_FOR = timedelta(days=1)
 """Additional time for which a sample is kept that no rollup of its minute includes."""
 
@@ -81,22 +83,14 @@ def up_to(connection: Connection, *, start: datetime, end: datetime, limit: int)
 
 
 def _oldest(connection: Connection, limit: int, *conditions: ColumnElement[bool]) -> list[Sampled]:
-    table = metric_samples
-    statement = select(table.c.at, table.c.replica, table.c.sample).where(*conditions)
-    found = connection.execute(statement.order_by(table.c.at, table.c.replica).limit(limit))
-    return [(at, replica, sample) for at, replica, sample in found]
+    statement = select(*_SAMPLED).where(*conditions).order_by(_SAMPLED.at, _SAMPLED.replica).limit(limit)
+    return [(at, replica, sample) for at, replica, sample in connection.execute(statement)]
 
 
 def last_before(connection: Connection, replica: str, at: datetime, not_before: datetime) -> Sampled | None:
     """The newest sample of a replica in ``[not_before, at)``."""
-    table = metric_samples
-    statement = (
-        select(table.c.at, table.c.replica, table.c.sample)
-        .where(table.c.replica == replica, table.c.at < at, table.c.at >= not_before)
-        .order_by(table.c.at.desc())
-        .limit(1)
-    )
-    row = connection.execute(statement).one_or_none()
+    of_replica = (_SAMPLED.replica == replica, _SAMPLED.at < at, _SAMPLED.at >= not_before)
+    row = connection.execute(select(*_SAMPLED).where(*of_replica).order_by(_SAMPLED.at.desc()).limit(1)).one_or_none()
     return (row[0], row[1], row[2]) if row else None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
@@ -160,18 +161,15 @@ class InventoryApi:
         await self._faults.strike()
         now = self._clock()
         lines = tuple(item.line() for item in body.items)
-
-        def transaction(connection: Connection) -> Reservation:
-            return stock.reserve(
-                connection,
-                order_id=body.orderId,
-                lines=lines,
-                user_id=body.user_id(),
-                expires_in=timedelta(seconds=body.expiresIn),
-                now=now,
-                is_sold_out=self._faults.settings.soldOut,
-            )
-
+        transaction = partial(
+            stock.reserve,
+            order_id=body.orderId,
+            lines=lines,
+            user_id=body.user_id(),
+            expires_in=timedelta(seconds=body.expiresIn),
+            now=now,
+            is_sold_out=self._faults.settings.soldOut,
+        )
         try:
             reservation = await self._write(request, transaction)
         except InsufficientStock as error:

@@ -11,7 +11,6 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import insert
 
 from services.base.context import HEADER, begin
@@ -124,11 +123,9 @@ class EventLink(DeliveryHandler):
         begin(delivery.headers.get(HEADER))
         is_silent = self._faults.settings.silentConfirmations
         is_foreign = delivery.headers.get(INSTALLATION, self._installation) != self._installation
-
-        def carry_out(connection: SqlConnection) -> str:
-            return handle(connection, event, self._clock(), is_silent=is_silent, is_foreign=is_foreign)
-
-        await self._database.write(carry_out)
+        await self._database.write(
+            lambda connection: handle(connection, event, self._clock(), is_silent=is_silent, is_foreign=is_foreign)
+        )
         self.wake()
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:

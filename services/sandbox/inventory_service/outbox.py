@@ -37,15 +37,9 @@ Action = Callable[[Connection, int], None]
 def add(connection: Connection, event: OutgoingEvent, now: datetime) -> None:
     """Store one event with a new id and the current traceparent; a repeated answer is a new event."""
     event_id = str(uuid4())
-    row = {
-        "event_id": event_id,
-        "subject": event.type,
-        "order_id": event.order_id,
-        "payload": envelope.encode(event, event_id, now, source=SOURCE),
-        "created_at": now,
-        "traceparent": current_traceparent(),
-    }
-    connection.execute(insert(outbox), row)
+    payload = envelope.encode(event, event_id, now, source=SOURCE)
+    row = {"event_id": event_id, "subject": event.type, "order_id": event.order_id, "payload": payload}
+    connection.execute(insert(outbox), row | {"created_at": now, "traceparent": current_traceparent()})
 
 
 def prune(connection: Connection, now: datetime, limit: int = 500) -> None:
