@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from services.alerting.state_machine import matchers_of
 from services.domain import commands
@@ -38,6 +38,17 @@ class Postponed(Exception):
         self.seconds, self.arguments = seconds, dict(arguments)
 
 
+class Signature(TypedDict):
+    """The arguments of a use case that name the actor and the idempotency key of the action."""
+
+    actor: str
+    action_id: str
+
+
+def _signed(command: Command) -> Signature:
+    return {"actor": command.actor, "action_id": command.command_id}
+
+
 # -- orders ---------------------------------------------------------------------------------------
 
 
@@ -62,9 +73,7 @@ async def _return_items(use: UseCases, command: Command, given: commands.ReturnI
 
 
 async def _compensate(use: UseCases, command: Command, given: commands.Compensate) -> Outcome:
-    await use.conservation.compensate(
-        given.order_id, given.kind, actor=command.actor, reason=given.reason, action_id=command.command_id
-    )
+    await use.conservation.compensate(given.order_id, given.kind, reason=given.reason, **_signed(command))
     return Outcome("Compensation started", "Settled once both sides agree again")
 
 
@@ -136,7 +145,7 @@ async def _look_up_inventory_many(use: UseCases, command: Command, given: comman
 
 async def _retry_release(use: UseCases, command: Command, _: commands.NoArguments) -> Outcome:
     try:
-        await use.releases.retry_now(command.target_id, actor=command.actor, action_id=command.command_id)
+        await use.releases.retry_now(command.target_id, **_signed(command))
     except ReleaseQueued:
         return Outcome("Queued until the breaker closes", "Nothing was sent yet; the job runs by itself then.", QUEUED)
     return Outcome("Release confirmed by the Inventory Service")
@@ -153,9 +162,7 @@ async def _mark_released(use: UseCases, command: Command, given: commands.MarkRe
 
 
 async def _control_bulk_job(use: UseCases, command: Command, given: commands.ControlBulkJob) -> Outcome:
-    job = await use.bulk_control.apply_control(
-        command.target_id, given.control, actor=command.actor, action_id=command.command_id
-    )
+    job = await use.bulk_control.apply_control(command.target_id, given.control, **_signed(command))
     return Outcome(f"Bulk job {job.state.lower()}")
 
 
@@ -163,31 +170,24 @@ async def _control_bulk_job(use: UseCases, command: Command, given: commands.Con
 
 
 async def _replay_dead_letter(use: UseCases, command: Command, _: commands.NoArguments) -> Outcome:
-    handled = await use.dead_letters.handle_again(command.target_id, actor=command.actor, action_id=command.command_id)
+    handled = await use.dead_letters.handle_again(command.target_id, **_signed(command))
     return Outcome("Replayed", f"handler: {handled}")
 
 
 async def _discard_dead_letter(use: UseCases, command: Command, given: commands.RequiredNote) -> Outcome:
-    await use.dead_letters.discard(
-        command.target_id, actor=command.actor, note=given.note, action_id=command.command_id
-    )
+    await use.dead_letters.discard(command.target_id, note=given.note, **_signed(command))
     return Outcome("Discarded")
 
 
 async def _retry_outgoing_event(use: UseCases, command: Command, given: commands.Note) -> Outcome:
     if not await use.undeliverable.is_done(command.command_id):
-        reason = given.note.strip() or None
-        await use.undeliverable.retry(
-            command.target_id, actor=command.actor, reason=reason, action_id=command.command_id
-        )
+        await use.undeliverable.retry(command.target_id, reason=given.note.strip() or None, **_signed(command))
     return Outcome("Waits to be published")
 
 
 async def _discard_outgoing_event(use: UseCases, command: Command, given: commands.RequiredNote) -> Outcome:
     if not await use.undeliverable.is_done(command.command_id):
-        await use.undeliverable.discard(
-            command.target_id, actor=command.actor, reason=given.note, action_id=command.command_id
-        )
+        await use.undeliverable.discard(command.target_id, reason=given.note, **_signed(command))
     return Outcome("Given up")
 
 
@@ -201,23 +201,20 @@ async def _start_override(use: UseCases, command: Command, given: commands.Start
         given.state,
         reason=given.reason,
         expires_in=expires_in,
-        actor=command.actor,
         asked_at=command.created_at,
-        action_id=command.command_id,
+        **_signed(command),
     )
     state = given.state.replace("_", " ").capitalize()
     return Outcome(f"{state} until {command.created_at + expires_in:%H:%M:%S} UTC")
 
 
 async def _end_override(use: UseCases, command: Command, _: commands.NoArguments) -> Outcome:
-    was_active = await use.overrides.end(command.target_id, actor=command.actor, action_id=command.command_id)
+    was_active = await use.overrides.end(command.target_id, **_signed(command))
     return Outcome("The override has ended" if was_active else "No override was active any more")
 
 
 async def _acknowledge_alert(use: UseCases, command: Command, given: commands.Note) -> Outcome:
-    alert = await use.alerts.acknowledge(
-        command.target_id, note=given.note, actor=command.actor, action_id=command.command_id
-    )
+    alert = await use.alerts.acknowledge(command.target_id, note=given.note, **_signed(command))
     return Outcome("Acknowledged", alert.name)
 
 
@@ -226,14 +223,12 @@ async def _silence_alert(use: UseCases, command: Command, given: commands.Silenc
         matchers, ends_in = matchers_of(given.matchers), timedelta(milliseconds=given.expires_in)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValidationFailed(f"The command could not be understood: {error}") from error
-    silence = await use.alerts.silence(
-        matchers, ends_in=ends_in, reason=given.reason, actor=command.actor, action_id=command.command_id
-    )
+    silence = await use.alerts.silence(matchers, ends_in=ends_in, reason=given.reason, **_signed(command))
     return Outcome("Silenced", ", ".join(map(str, matchers_of(silence.matchers))))
 
 
 async def _end_silence(use: UseCases, command: Command, _: commands.NoArguments) -> Outcome:
-    await use.alerts.end_silence(command.target_id, actor=command.actor, action_id=command.command_id)
+    await use.alerts.end_silence(command.target_id, **_signed(command))
     return Outcome("Silence ended")
 
 
