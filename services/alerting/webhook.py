@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -110,44 +111,33 @@ class Raised(str):
     __slots__ = ()
 
 
+@dataclass
 class WebhookDelivery:
     """Sends due notifications in rounds. Only the replica that holds the lease sends."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Callable[[], datetime],
-        replica: str,
-        client: httpx.AsyncClient,
-        url: str,
-        randomness: Randomness,
-        on_outcome: Callable[[str], None],
-        on_failure: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        """``client`` must not follow redirects. ``on_outcome`` is called per attempt with sent, retried or failed.
-
-        ``on_failure`` is called with ``notify`` for each attempt that raised an unforeseen error.
-        """
-        self._on_failure = on_failure
-        self._database = database
-        self._clock = clock
-        self._replica = replica
-        self._client = client
-        self._url = url
-        self._randomness = randomness
-        self._on_outcome = on_outcome
+    database: Database
+    clock: Callable[[], datetime]
+    replica: str
+    client: httpx.AsyncClient
+    """Must not follow redirects."""
+    url: str
+    randomness: Randomness
+    on_outcome: Callable[[str], None]
+    """Called per attempt with sent, retried or failed."""
+    on_failure: Callable[[str], None] = lambda _: None
+    """Called with ``notify`` for each attempt that raised an unforeseen error."""
 
     async def deliver(self) -> bool:
         """Run one round of a Loop; returns whether more notifications may be due."""
         after = 0
         for _ in range(MAX_PER_ROUND):
-            now = self._clock()
-            due = await self._database.read(partial(notifications.next_due, now=now, after=after))
+            now = self.clock()
+            due = await self.database.read(partial(notifications.next_due, now=now, after=after))
             if due is None:
                 return False
             until = now + LEASE_TIME
-            taking = partial(replicas.take_lease, name=DELIVERY_LEASE, holder=self._replica, now=now, until=until)
-            if not await self._database.write(taking):
+            taking = partial(replicas.take_lease, name=DELIVERY_LEASE, holder=self.replica, now=now, until=until)
+            if not await self.database.write(taking):
                 return False
             await self._send(due)
             after = due.id
@@ -155,22 +145,22 @@ class WebhookDelivery:
 
     async def release_lease(self) -> None:
         """Release the lease at an orderly stop, so that another replica takes over at once."""
-        await self._database.write(lambda c: replicas.give_back_lease(c, DELIVERY_LEASE, self._replica))
+        await self.database.write(lambda c: replicas.give_back_lease(c, DELIVERY_LEASE, self.replica))
 
     async def _send(self, notification: Notification) -> None:
         error = await self._post(notification)
-        at = self._clock()
+        at = self.clock()
         policy = UNFORESEEN if isinstance(error, Raised) else RETRY
         policy = ONCE if notification.alert_id == WATCHDOG else policy
-        delay = policy.delay_seconds(notification.attempts + 1, self._randomness) if error else None
+        delay = policy.delay_seconds(notification.attempts + 1, self.randomness) if error else None
         next_at = at + timedelta(seconds=delay) if delay is not None else None
-        if not await self._database.write(
+        if not await self.database.write(
             lambda c: notifications.settle(c, notification, at, error=error, next_attempt_at=next_at)
         ):
             # Another replica has taken the lease and stored the outcome of this message.
             return
         outcome = SENT if error is None else RETRIED if next_at else GIVEN_UP
-        self._on_outcome(outcome)
+        self.on_outcome(outcome)
         if error is not None:
             facts = {"alert": notification.name, "status": notification.status, "error": error, "outcome": outcome}
             logger.warning("alert_notification_not_sent", extra=facts)
@@ -179,9 +169,9 @@ class WebhookDelivery:
         try:
             if isinstance(notification.payload, Unreadable):
                 raise TypeError("what is stored of it cannot be read")
-            return await post(self._client, self._url, notification.payload)
+            return await post(self.client, self.url, notification.payload)
         except Exception as error:
             # A boundary: a message that cannot be encoded must not block the other messages.
             logger.exception("alert_notification_raised", extra={"alert": notification.name})
-            self._on_failure("notify")
+            self.on_failure("notify")
             return Raised(cut_text(f"failed unexpectedly: {type(error).__name__}: {error}", 500))

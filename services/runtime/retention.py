@@ -116,36 +116,30 @@ def _is_one_of(key: Sequence[Column[object]], rows: Sequence[Sequence[object]]) 
     return tuple_(*key).in_([tuple(row) for row in rows])
 
 
+@dataclass(slots=True)
 class Retention:
     """Prunes one batch of every table in each round."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Callable[[], datetime],
-        on_failure: Callable[[], None] = lambda: None,
-        kept: Sequence[KeptRows] = KEPT,
-    ) -> None:
-        """``on_failure`` is called for each table that could not be pruned."""
-        self._database = database
-        self._clock = clock
-        self._on_failure = on_failure
-        self._kept = kept
+    database: Database
+    clock: Callable[[], datetime]
+    on_failure: Callable[[], None] = lambda: None
+    """Called for each table that could not be pruned."""
+    kept: Sequence[KeptRows] = KEPT
 
     async def prune(self) -> bool:
         """Run one round of a Loop; returns whether a table had a full batch to delete."""
-        now = self._clock()
+        now = self.clock()
         is_full = False
-        for kept in self._kept:
+        for kept in self.kept:
             before = now - kept.kept_for
             try:
-                deleted = await self._database.write(
+                deleted = await self.database.write(
                     partial(delete_older, kept=kept, before=before, limit=MAX_ROWS_PER_TRANSACTION)
                 )
             except Exception as error:
                 # A boundary: a table that cannot be pruned does not block the others.
                 logger.warning("retention_step_failed", extra={"table": kept.table.name}, exc_info=error)
-                self._on_failure()
+                self.on_failure()
                 continue
             is_full = is_full or deleted >= MAX_ROWS_PER_TRANSACTION
         return is_full
