@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import httpx
@@ -70,25 +70,19 @@ def store_in(database: Database) -> StoreAlert:
     return store
 
 
+@dataclass
 class DatabaseOutage:
     """Posts the start and the end of an outage to the webhook, and stores the outage after its end."""
 
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        url: str | None,
-        clock: Callable[[], datetime],
-        replica: str,
-        link: str,
-        store: StoreAlert,
-    ) -> None:
-        """``url``: the webhook. With None no notification is sent; the log, /readyz and the console show the outage."""
-        self._client = client
-        self._url = url
-        self._clock = clock
-        self._replica = replica
-        self._link = link
-        self._store = store
+    client: httpx.AsyncClient
+    url: str | None
+    """The webhook. With None no notification is sent; the log, /readyz and the console show the outage."""
+    clock: Callable[[], datetime]
+    replica: str
+    link: str
+    store: StoreAlert
+
+    def __post_init__(self) -> None:
         self._alert: Alert | None = None
         self._is_kept = False
 
@@ -102,7 +96,7 @@ class DatabaseOutage:
             return await self._post(self._alert, FIRING)
         if self._alert is None:
             return True
-        at = self._clock()
+        at = self.clock()
         self._is_kept = self._is_kept or await self._kept(self._alert, at)
         is_taken = await self._post(replace(self._alert, state=RESOLVED, resolved_at=at), RESOLVED)
         if is_taken and self._is_kept:
@@ -112,22 +106,22 @@ class DatabaseOutage:
 
     async def _kept(self, alert: Alert, at: datetime) -> bool:
         try:
-            await self._store(alert, at)
+            await self.store(alert, at)
         except Exception as error:  # noqa: BLE001 - a boundary: the database may have failed again
             logger.warning("outage_not_kept", extra={"error": repr(error)})
             return False
         return True
 
     def _firing(self, sentence: str) -> Alert:
-        labels = {"alertname": DATABASE_NOT_WRITABLE, "severity": "critical", "replica": self._replica}
-        at = self._clock()
+        labels = {"alertname": DATABASE_NOT_WRITABLE, "severity": "critical", "replica": self.replica}
+        at = self.clock()
         annotations = {"summary": f"Nothing can be stored. {sentence}", "runbook": RUNBOOK}
-        return firing_alert(labels, annotations, self._link, at, since=at)
+        return firing_alert(labels, annotations, self.link, at, since=at)
 
     async def _post(self, alert: Alert, status: str) -> bool:
-        if self._url is None:
+        if self.url is None:
             return True
-        error = await webhook.post(self._client, self._url, webhook.notification(alert, status, self._link))
+        error = await webhook.post(self.client, self.url, webhook.notification(alert, status, self.link))
         if error is not None:
             logger.warning("outage_not_sent", extra={"status": status, "error": error})
         return error is None

@@ -177,30 +177,22 @@ async def _build_drills(parts: Parts, conservation: ConservationAudit, stack: As
     return _Drills(runner, loops)
 
 
+@dataclass(slots=True)
 class Leader:
     """Runs the rounds of a loop on one replica only; the lease of a replica that dies expires."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Callable[[], datetime],
-        name: str,
-        replica: str,
-        lease: timedelta,
-        run_round: Callable[[], Awaitable[bool]],
-    ) -> None:
-        """``lease``: its duration, which must exceed that of a round."""
-        self._database = database
-        self._clock = clock
-        self._name = name
-        self._replica = replica
-        self._lease = lease
-        self._run_round = run_round
+    database: Database
+    clock: Callable[[], datetime]
+    name: str
+    replica: str
+    lease: timedelta
+    """Its duration, which must exceed that of a round."""
+    work: Callable[[], Awaitable[bool]]
 
     async def run_round(self) -> bool:
         """Run one round of a Loop; do nothing while another replica has the lease."""
-        now = self._clock()
-        is_leader = await self._database.write(
-            lambda c: replicas.take_lease(c, self._name, self._replica, now, now + self._lease)
+        now = self.clock()
+        is_leader = await self.database.write(
+            lambda c: replicas.take_lease(c, self.name, self.replica, now, now + self.lease)
         )
-        return await self._run_round() if is_leader else False
+        return await self.work() if is_leader else False
