@@ -34,10 +34,9 @@ def _clear() -> None:
 
 def everything() -> None:
     reading = console().alerts.page()
-    if reading.value is None:
-        empty.no_source(reading)
+    if (page := empty.value_of(reading)) is None:
         return
-    page, grey = reading.value, bool(reading.problem)
+    grey = bool(reading.problem)
     frame.as_of(reading, _evaluated(page.evaluator))
     _warnings(page, reading)
     _standing(page, grey=grey)

@@ -19,17 +19,16 @@ from state.commands import Command
 def breakers() -> None:
     """One panel per breaker with one line per replica."""
     reading, trends = console().status.live(), console().status.trends()
-    if reading.value is None:
-        empty.no_source(reading)
+    if (live := empty.value_of(reading)) is None:
         return
-    if not reading.value.breakers:
+    if not live.breakers:
         empty.no_data_yet("No worker reports its breakers.")
         return
     frame.as_of(reading, f"latencies of the last {clock.span(trends.value.window)}" if trends.value else "")
     operations = trends.value.operations if trends.value else {}
-    asked = console().status.breaker_commands(tuple(breaker.name for breaker in reading.value.breakers)).value or {}
+    asked = console().status.breaker_commands(tuple(breaker.name for breaker in live.breakers)).value or {}
     overrides = console().status.overrides().value or {}
-    for breaker in reading.value.breakers:
+    for breaker in live.breakers:
         trend = operations.get(OPERATIONS.get(breaker.name, ""))
         _breaker(breaker, trend, reading, overrides.get(breaker.name), asked.get(breaker.name))
 

@@ -15,17 +15,16 @@ from services.domain.conservation import COMPENSATIONS
 def differences() -> None:
     """Draw every unsettled difference with the compensation that is offered."""
     reading = console().conservation.page(paging.number("difference_page"))
-    if reading.value is None:
-        empty.no_source(reading)
+    if (found := empty.value_of(reading)) is None:
         return
-    frame.as_of(reading, _summary(reading.value))
-    if not reading.value.rows:
-        _nothing(reading.value)
+    frame.as_of(reading, _summary(found))
+    if not found.rows:
+        _nothing(found)
         return
     with st.container(border=True, gap="small"):
-        for row in reading.value.rows:
+        for row in found.rows:
             _row(row, grey=bool(reading.problem))
-    paging.numbered("difference_page", reading.value.count, PAGE_SIZE, keys=True)
+    paging.numbered("difference_page", found.count, PAGE_SIZE, keys=True)
 
 
 def _summary(page: ConservationPage) -> str:

@@ -23,9 +23,7 @@ SHOWN = 12
 
 def everything() -> None:
     reading = console().handover.page(access.actor())
-    page = reading.value
-    if page is None:
-        empty.no_source(reading)
+    if (page := empty.value_of(reading)) is None:
         return
     frame.as_of(reading, f"for {labels.plain(access.actor())}")
     left, right = st.columns([3, 2])

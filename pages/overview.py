@@ -30,15 +30,14 @@ JUMPS = {
 def health() -> None:
     """The health in one sentence, with links to the pages that explain it."""
     reading, trends = console().status.live(), console().status.trends()
-    if reading.value is None:
-        empty.no_source(reading)
+    if (live := empty.value_of(reading)) is None:
         return
-    verdict = console().status.health(reading.value, trends.value)
+    verdict = console().status.health(live, trends.value)
     if reading.problem:
         st.markdown(f":gray[Last known: {labels.plain(verdict.headline)}. {labels.plain(verdict.sentence)}]")
     else:
         _say(verdict)
-    if since := reading.value.silent_since:
+    if since := live.silent_since:
         st.caption(f"Last heard of a worker {clock.both(since, console().now())}.")
     _jumps(verdict.findings)
 

@@ -77,25 +77,24 @@ def jobs() -> None:
     wanted, page = _wanted(), paging.number("release_page")
     sort = st.session_state.get("release_sort") or SORTS[0]
     reading = console().releases.page(wanted, sort=sort, page=page)
-    if reading.value is None:
-        empty.no_source(reading)
+    if (found := empty.value_of(reading)) is None:
         return
-    release_list.causes(reading.value, wanted.cause, _choose, grey=bool(reading.problem))
+    release_list.causes(found, wanted.cause, _choose, grey=bool(reading.problem))
     place = f"{wanted}/{sort}/{page}"
-    fresh = {row.release.order_id: row for row in reading.value.rows}
+    fresh = {row.release.order_id: row for row in found.rows}
     shown = selection.keep(NAME, place, fresh)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        frame.as_of(reading, _summary(reading.value))
+        frame.as_of(reading, _summary(found))
         selection.show_new(NAME, place, fresh, shown)
     if not shown.rows:
-        _nothing(wanted, reading.value)
+        _nothing(wanted, found)
         return
-    _all_matching(reading.value, wanted)
+    _all_matching(found, wanted)
     release_list.selection_bar(shown.rows, shown.picked)
     with st.container(border=True, gap="small"):
         for order_id, row in shown.rows.items():
             release_list.draw(row, gone=order_id in shown.gone, grey=bool(reading.problem))
-    paging.stepped("release_page", has_more=reading.value.has_more, keys=True)
+    paging.stepped("release_page", has_more=found.has_more, keys=True)
 
 
 def _summary(page: ReleasesPage) -> str:

@@ -58,22 +58,21 @@ def queue() -> None:
             selection.show_new(NAME, place, fresh, shown)
             _next_button()
     bulk_jobs.unended((BulkAction.RESOLVE_REVIEW,))
-    if reading.value is None:
-        empty.no_source(reading)
+    if (queued := empty.value_of(reading)) is None:
         return
     if not shown.rows:
         _nothing(wanted)
         return
-    review_list.groups(reading.value, review_filters.only_cause, review_filters.only_product)
+    review_list.groups(queued, review_filters.only_cause, review_filters.only_product)
     if wanted.state == ReviewState.OPEN:
-        if reading.value.calls:
+        if queued.calls:
             retries.notice(RESERVE)
-        _all_matching(reading.value, wanted)
+        _all_matching(queued, wanted)
         review_list.selection_bar(shown.rows, shown.picked)
     with st.container(border=True, gap="small"):
         for review_id, case in shown.rows.items():
             review_list.draw(case, gone=review_id in shown.gone, grey=bool(reading.problem))
-    paging.numbered("review_page", reading.value.count, PAGE_SIZE, keys=True)
+    paging.numbered("review_page", queued.count, PAGE_SIZE, keys=True)
     bulk_jobs.past((BulkAction.RESOLVE_REVIEW,))
 
 

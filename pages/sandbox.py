@@ -23,9 +23,7 @@ def everything() -> None:
         _one(asked)
         return
     reading = console().sandbox.page()
-    page = reading.value
-    if page is None:
-        empty.no_source(reading)
+    if (page := empty.value_of(reading)) is None:
         return
     frame.as_of(reading)
     if page.active:
@@ -78,8 +76,8 @@ def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
                 icon="stop_circle",
                 refused=over or stopped,
                 hint="Everything is put back as it was; the report follows.",
-                on_click=_stop,
-                args=(drill, last),
+                on_click=actions.store_once,
+                args=(CommandKind.STOP_DRILL, drill.drill_id, 0, last),
             )
         st.caption(f"{kind.what} {kind.expected}")
         if drill.began_at and drill.phase == Phase.RUNNING:
@@ -96,11 +94,6 @@ def _progress(drill: Drill) -> str:
     if drill.ended_at:
         return f"the faults ended {clock.ago(drill.ended_at, now)}"
     return f"requested {clock.ago(drill.created_at, now)}"
-
-
-def _stop(drill: Drill, last: Command | None) -> None:
-    key = same_sight_key("stop_drill", drill.drill_id, 0, last)
-    actions.store(actions.command(CommandKind.STOP_DRILL, drill.drill_id, key))
 
 
 def _offers(page: SandboxPage) -> None:

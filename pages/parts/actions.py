@@ -12,7 +12,7 @@ import streamlit as st
 from pages.parts import access, labels, names
 from pages.parts.widgets import clock
 from services.console.access import NotPermitted
-from services.console.facade import console
+from services.console.facade import console, same_sight_key
 from services.domain.commands import CommandKind, CommandState
 from state.commands import Command
 from state.engine.source import SourceUnavailable
@@ -47,6 +47,13 @@ def command(
     return lambda actor: console().access.store_command(
         kind, target_id, arguments or {}, actor=actor, command_id=key, undo_for=undo_for
     )
+
+
+def store_once(
+    kind: CommandKind, target_id: str, version: int, last: Command | None, arguments: Mapping[str, Any] | None = None
+) -> None:
+    """Callback of a button without a dialog: store a command once for what the page shows; see same_sight_key."""
+    store(command(kind, target_id, same_sight_key(kind, target_id, version, last), arguments))
 
 
 def store_silently(store: Callable[[str], Command | None]) -> None:

@@ -21,7 +21,7 @@ from services.console.alerts import (
     title,
     would_silence,
 )
-from services.console.facade import console, new_key, same_sight_key
+from services.console.facade import console, new_key
 from services.domain.commands import CommandKind
 from state.alerts import Alert, AlertEvent
 from state.notifications import Notification
@@ -295,14 +295,13 @@ def _message(notification: Notification, *, grey: bool) -> str:
 def history() -> None:
     page = paging.number("alert_page")
     reading = console().alerts.history(page)
-    if reading.value is None:
-        empty.no_source(reading)
+    if (found := empty.value_of(reading)) is None:
         return
-    if not reading.value:
+    if not found:
         empty.no_data_yet("Nothing has fired so far.")
-    for event in reading.value[:HISTORY_PAGE]:
+    for event in found[:HISTORY_PAGE]:
         st.markdown(frame.shade(_line(event, grey=bool(reading.problem)), reading))
-    paging.stepped("alert_page", has_more=len(reading.value) > HISTORY_PAGE)
+    paging.stepped("alert_page", has_more=len(found) > HISTORY_PAGE)
 
 
 def _line(event: AlertEvent, *, grey: bool) -> str:
@@ -338,12 +337,6 @@ def _silence_row(row: SilenceRow, *, grey: bool) -> None:
             icon="notifications",
             refused=actions.if_waiting(row.command, "It is being ended."),
             hint="What still fires is sent again.",
-            on_click=_end,
-            args=(row,),
+            on_click=actions.store_once,
+            args=(CommandKind.END_SILENCE, silence.silence_id, 0, row.command),
         )
-
-
-def _end(row: SilenceRow) -> None:
-    silence = row.silence
-    key = same_sight_key("end_silence", silence.silence_id, 0, row.command)
-    actions.store(actions.command(CommandKind.END_SILENCE, silence.silence_id, key))

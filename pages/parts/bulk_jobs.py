@@ -153,18 +153,17 @@ def _open(job_id: str) -> None:
 
 def _items(job_id: str) -> None:
     reading = console().bulk.items(job_id, page=paging.number(PAGE))
-    if reading.value is None:
-        empty.no_source(reading)
+    if (found := empty.value_of(reading)) is None:
         return
     frame.as_of(reading)
     st.dataframe(
-        [_item_row(item) for item in reading.value.items],
+        [_item_row(item) for item in found.items],
         hide_index=True,
         height="content",
         alt="The items of the bulk job with their states",
     )
-    _file_and_links(reading.value)
-    paging.stepped(PAGE, has_more=reading.value.has_more)
+    _file_and_links(found)
+    paging.stepped(PAGE, has_more=found.has_more)
 
 
 def _item_row(item: BulkItem) -> dict[str, str]:

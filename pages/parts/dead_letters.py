@@ -12,7 +12,7 @@ from pages.parts import access, actions, address, bulk, bulk_jobs, labels, overl
 from pages.parts.dialogs import Form
 from pages.parts.widgets import clock, empty, orders, paging, payloads
 from services.console.events import DeadLetterRow
-from services.console.facade import console, new_key, same_sight_key
+from services.console.facade import console, new_key
 from services.console.paging import Paged
 from services.domain.bulk import MAX_ITEMS, BulkAction
 from services.domain.commands import CommandKind
@@ -52,9 +52,7 @@ def _listed(state: str, order_id: str | None, clear: Callable[[], None]) -> None
     reading = console().events.dead_letters_by_cause(
         state=state, group=group, order_id=order_id, place=paging.place(NAME)
     )
-    page = reading.value
-    if page is None:
-        empty.no_source(reading)
+    if (page := empty.value_of(reading)) is None:
         return
     window = paging.window(NAME, (state, group, order_id), page.dead_letters, lambda row: row.dead_letter.id)
     if not window.rows:
@@ -172,16 +170,11 @@ def _buttons(row: DeadLetterRow) -> None:
         icon="replay",
         refused=waiting,
         hint=note or "Runs the handler on these bytes again; what was handled has no second effect.",
-        on_click=_replay,
-        args=(row,),
+        on_click=actions.store_once,
+        args=(CommandKind.REPLAY_DEAD_LETTER, dead_letter.id, dead_letter.attempts, row.command),
     )
     if access.button("Discard", f"discard_{dead_letter.id}", icon="delete", refused=waiting, hint=note):
         overlay.show("Discard event", _discard, dead_letter, new_key(), icon=":material/delete:")
-
-
-def _replay(row: DeadLetterRow) -> None:
-    key = same_sight_key("replay_dead_letter", row.dead_letter.id, row.dead_letter.attempts, row.command)
-    actions.store(actions.command(CommandKind.REPLAY_DEAD_LETTER, row.dead_letter.id, key))
 
 
 def _discard(dead_letter: DeadLetter, key: str) -> None:

@@ -11,7 +11,7 @@ from pages.parts import access, actions, labels, listing, overlay
 from pages.parts.dialogs import Form
 from pages.parts.widgets import clock, empty, orders, paging, payloads
 from services.console.events import Undeliverable
-from services.console.facade import console, new_key, same_sight_key
+from services.console.facade import console, new_key
 from services.console.paging import Paged
 from services.domain.commands import CommandKind
 from state.deduplication import Received
@@ -141,16 +141,11 @@ def _buttons(row: Undeliverable) -> None:
         icon="send",
         refused=waiting,
         hint=note or "If the broker still cannot take it, it comes back to this list.",
-        on_click=_publish,
-        args=(row,),
+        on_click=actions.store_once,
+        args=(CommandKind.RETRY_OUTGOING_EVENT, str(event.id), event.attempts, row.command),
     )
     if access.button("Give up", f"give_up_{event.id}", icon="delete", refused=waiting, hint=note):
         overlay.show("Give event up", _give_up, event, new_key(), icon=":material/delete:")
-
-
-def _publish(row: Undeliverable) -> None:
-    key = same_sight_key("retry_outgoing_event", str(row.event.id), row.event.attempts, row.command)
-    actions.store(actions.command(CommandKind.RETRY_OUTGOING_EVENT, str(row.event.id), key))
 
 
 def _give_up(event: UndeliverableEvent, key: str) -> None:

@@ -84,10 +84,9 @@ def panel() -> None:
                 args=(PARAMETER, PAGE),
             )  # fmt: skip
         reading = console().incidents.of(interval, paging.number(PAGE))
-        if reading.value is None:
-            empty.no_source(reading)
+        if (incident := empty.value_of(reading)) is None:
             return
-        _incident(reading.value, reading)
+        _incident(incident, reading)
 
 
 def _incident(incident: Incident, reading: Reading[Incident]) -> None:

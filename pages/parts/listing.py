@@ -46,16 +46,15 @@ def draw(
 
     ``filters`` identifies the rows that are kept while the updates are paused.
     """
-    if reading.value is None:
-        empty.no_source(reading)
+    if (found := empty.value_of(reading)) is None:
         return
-    page = rows_of(reading.value)
+    page = rows_of(found)
     window = paging.window(name, filters, page, id_of)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        frame.as_of(reading, summary(reading.value))
+        frame.as_of(reading, summary(found))
         paging.pause_button(name, window)
     if above:
-        above(reading.value)
+        above(found)
     if window.rows:
         with st.container(border=True, gap="small"):
             for row_id, shown in window.rows.items():

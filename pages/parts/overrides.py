@@ -10,7 +10,7 @@ from pages.parts import access, actions, labels, overlay
 from pages.parts.dialogs import Form
 from pages.parts.widgets import clock
 from services.breakers.overrides import FORCED
-from services.console.facade import console, new_key, same_sight_key
+from services.console.facade import console, new_key
 from services.domain.commands import CommandKind
 from state.breakers import BreakerOverride
 
@@ -37,8 +37,8 @@ def banner() -> None:
                 icon="undo",
                 refused=hint if is_ending else None,
                 hint=hint,
-                on_click=_end,
-                args=(override,),
+                on_click=actions.store_once,
+                args=(CommandKind.END_OVERRIDE, override.breaker, int(override.created_at.timestamp() * 1000), None),
             )
 
 
@@ -48,11 +48,6 @@ def _sentence(override: BreakerOverride) -> str:
     state = labels.badge(labels.BREAKER, override.state, grey=bool(console().status.live().problem))
     ends = f"ends by itself in {clock.span(override.expires_at - now)} ({clock.at(override.expires_at, now)})"
     return f"{state} **{name}** breaker by {labels.plain(override.actor)}: {labels.plain(override.reason)} · {ends}"
-
-
-def _end(override: BreakerOverride) -> None:
-    key = same_sight_key("end_override", override.breaker, int(override.created_at.timestamp() * 1000), None)
-    actions.store(actions.command(CommandKind.END_OVERRIDE, override.breaker, key))
 
 
 LENGTHS = {

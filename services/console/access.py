@@ -147,6 +147,13 @@ class Access:
         return self.write(actor, take)
 
 
+class Topic:
+    """What the pages read and write of one topic."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+
 def _record_undo(connection: Connection, command: Command, actor: str, at: datetime) -> None:
     """Record the undo on the order's timeline and in the audit log, in the same transaction."""
     action = str(command.arguments.get("action") or command.kind).upper()

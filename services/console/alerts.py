@@ -19,7 +19,7 @@ from services.alerting.state_machine import Matcher, fit, matchers_of, silenced_
 from services.alerting.threshold_rule import Rule
 from services.alerting.webhook import WATCHDOG
 from services.base.settings import Settings
-from services.console.access import Access
+from services.console.access import Access, Topic
 from services.console.cache import Reading
 from services.domain.external import time_or_none
 from services.metrics.health import NAMES
@@ -118,12 +118,12 @@ class AlertsPage:
     webhook: WebhookStatus
 
 
-class Alerts:
+class Alerts(Topic):
     """Reads and commands of the Alerts page."""
 
     def __init__(self, access: Access, settings: Settings) -> None:
         self._rules = {rule.name: rule for rule in (database_alert.RULE, *rules(settings))}
-        self._access = access
+        super().__init__(access)
 
     def firing(self) -> Reading[tuple[Alert, ...]]:
         """The firing alerts that are not silenced, critical ones first."""

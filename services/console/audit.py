@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.console.access import LIVE_TTL, Access
+from services.console.access import LIVE_TTL, Topic
 from services.console.cache import Reading
 from services.console.paging import MAX_ROWS, NEWEST, Paged, Place, csv_text, paged, walk
 from state import audit
@@ -25,11 +25,8 @@ class AuditPage:
     is_count_capped: bool
 
 
-class Audit:
+class Audit(Topic):
     """The topic of the Audit page."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
 
     def page(self, wanted: AuditFilter, place: Place = NEWEST) -> Reading[AuditPage]:
         """The page of actions at a place."""

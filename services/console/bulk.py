@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.console.access import LIVE_TTL, Access, storable
+from services.console.access import LIVE_TTL, Topic, storable
 from services.console.cache import Reading
 from services.console.paging import csv_text
 from services.domain.bulk import MAX_ITEMS, BulkAction, BulkItemState
@@ -138,11 +138,8 @@ class ItemPage:
     has_more: bool
 
 
-class BulkJobs:
+class BulkJobs(Topic):
     """Bulk jobs; ``console().bulk``."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -272,11 +269,8 @@ class PreviewComparison:
         return self.question is not None and self.question.is_unfinished
 
 
-class Previews:
+class Previews(Topic):
     """Previews of bulk jobs; ``console().previews``."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
 
     def ask(self, bulk: BulkRequest, *, actor: str, command_id: str) -> Command | None:
         """Store a lookup of the first MAX_ASKED orders; None when every stored answer is fresh.

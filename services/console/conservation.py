@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from services.console.access import LIVE_TTL, Access
+from services.console.access import LIVE_TTL, Topic
 from services.console.cache import Reading
 from services.console.paging import PAGE_SIZE
 from state import commands, conservation
@@ -34,11 +34,8 @@ class ConservationPage:
     """Orders compared so far; an order counts once per change."""
 
 
-class Conservation:
+class Conservation(Topic):
     """The topic of the Conservation page."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
 
     def page(self, page: int = 1) -> Reading[ConservationPage]:
         """One page of unsettled differences, from 1 on."""

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.console.access import LIVE_TTL, Access
+from services.console.access import LIVE_TTL, Topic
 from services.console.bulk import BulkRequest, BulkTarget
 from services.console.cache import Reading
 from services.console.paging import NEWEST, PAGE_SIZE, Paged, Place, paged, with_rows
@@ -90,7 +90,7 @@ class EventsPage:
     dead_letters: Paged[DeadLetterRow]
 
 
-class Events:
+class Events(Topic):
     """The topic of the Events page."""
 
     OUTGOING_TYPES = OUTGOING_TYPES
@@ -98,9 +98,6 @@ class Events:
     OUTGOING_OUTCOMES = outbox.OUTCOMES
     INCOMING_OUTCOMES = deduplication.OUTCOMES
     DEAD_LETTER_STATES = dead_letters.STATES
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
 
     def delivery(self) -> Reading[Delivery]:
         """Outbox, broker connections and consumer lag."""

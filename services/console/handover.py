@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from services.alerting.evaluator import silence_matchers
 from services.alerting.state_machine import matchers_of, silenced_by
-from services.console.access import LIVE_TTL, Access
+from services.console.access import LIVE_TTL, Topic
 from services.console.alerts import title, urgency
 from services.console.cache import Reading
 from services.domain.bulk import BulkAction
@@ -76,11 +76,8 @@ class HandoverPage:
 Make = Callable[[Connection, datetime], Section]
 
 
-class Handover:
+class Handover(Topic):
     """The topic of the Hand-over page."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
 
     def page(self, person: str, since: datetime | None = None) -> Reading[HandoverPage]:
         """The hand-over of an actor, with changes since their last visit or since the given time."""

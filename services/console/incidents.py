@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from services.breakers.overview import OPERATIONS
-from services.console.access import Access
+from services.console.access import Topic
 from services.console.cache import Reading
 from services.domain.external import utc_time
 from services.domain.orders.events import timestamp
@@ -98,11 +98,8 @@ class Incident:
         return sum(self.counts.values()) >= MAX_WINDOW
 
 
-class Incidents:
+class Incidents(Topic):
     """Reads of the incident impact."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
 
     def of(self, interval: IncidentInterval, page: int = 1) -> Reading[Incident]:
         """The orders affected within an interval."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from services.base.context import trace_id
-from services.console.access import LIVE_TTL, Access
+from services.console.access import LIVE_TTL, Access, Topic
 from services.console.cache import Reading
 from services.console.events import of_order
 from services.console.paging import MAX_ROWS, NEWEST, Paged, Place, csv_text, paged, with_rows
@@ -88,11 +88,11 @@ class Trace:
     """Page of the tracing backend; None without TRACE_URL_TEMPLATE."""
 
 
-class Orders:
+class Orders(Topic):
     """The topic of the Orders page and the order page."""
 
     def __init__(self, access: Access, trace_url_template: str | None) -> None:
-        self._access = access
+        super().__init__(access)
         self._trace_url_template = trace_url_template
 
     def page(self, wanted: OrderFilter, place: Place = NEWEST) -> Reading[OrdersPage]:

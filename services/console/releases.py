@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.console.access import LIVE_TTL, Access
+from services.console.access import LIVE_TTL, Topic
 from services.console.bulk import BulkRequest, BulkTarget
 from services.console.cache import Reading
 from services.console.paging import PAGE_SIZE
@@ -82,11 +82,8 @@ class ReleasesPage:
     has_more: bool
 
 
-class Releases:
+class Releases(Topic):
     """The topic of the Releases page; ``console().releases``."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
 
     def page(self, wanted: ReleaseFilter, *, sort: str = SORTS[0], page: int = 1) -> Reading[ReleasesPage]:
         """The jobs of one page; at most MAX_DEPTH jobs are listed."""

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.console.access import LIVE_TTL, Access
+from services.console.access import LIVE_TTL, Topic
 from services.console.bulk import BulkRequest, BulkTarget
 from services.console.cache import Reading
 from services.console.paging import PAGE_SIZE
@@ -114,11 +114,8 @@ class CaseView:
     """Number of past cases with the same cause in the summary."""
 
 
-class Reviews:
+class Reviews(Topic):
     """The topic of the Manual review page."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
 
     # -- reading -------------------------------------------------------------------------------
 

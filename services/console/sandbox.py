@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.console.access import LIVE_TTL, Access
+from services.console.access import LIVE_TTL, Topic
 from services.console.cache import Reading
 from services.domain.commands import CommandKind
 from services.sandbox.drills.catalogue import KINDS, Kind, Level, shown_kind
@@ -52,14 +52,11 @@ class SandboxPage:
     """The latest commands on the sandbox, newest first."""
 
 
-class Sandbox:
+class Sandbox(Topic):
     """The topic of the Sandbox page."""
 
     MIN_SECONDS, MAX_SECONDS = MIN_SECONDS, MAX_SECONDS
     MAX_RATE = MAX_RATE
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
 
     def page(self) -> Reading[SandboxPage]:
         """The content of the Sandbox page."""

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from services.base.settings import Settings
 from services.breakers import overview
 from services.breakers.overview import Band, Breaker, ReplicaBreaker
-from services.console.access import LIVE_TTL, TRENDS_TTL, Access
+from services.console.access import LIVE_TTL, TRENDS_TTL, Access, Topic
 from services.console.cache import Reading
 from services.domain.commands import LOOKUPS
 from services.domain.orders.model import OrderStatus, ReleaseState
@@ -82,11 +82,11 @@ class Changes:
     commands: tuple[Command, ...]
 
 
-class Status:
+class Status(Topic):
     """The topic of the Overview page and of what every page shows."""
 
     def __init__(self, access: Access, settings: Settings) -> None:
-        self._access = access
+        super().__init__(access)
         self._settings = settings
         self._known = Known()
         """Samples cached by trends(); the reading cache never runs two loads of it at once."""

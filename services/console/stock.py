@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from services.console.access import Access
+from services.console.access import Topic
 from services.console.cache import Reading
 from services.console.paging import MAX_ROWS, NEWEST, Paged, Place, csv_text, paged, walk
 from state import order_search as waiting
@@ -39,13 +39,10 @@ class StockPage:
     """``(product_id, variant_id, orders, units)`` of waiting orders, the most wanted first."""
 
 
-class Stock:
+class Stock(Topic):
     """The topic of the Stock page."""
 
     LEVELS = LEVELS
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
 
     def page(
         self,

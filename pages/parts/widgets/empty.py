@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from services.console.cache import Reading
 from services.console.facade import console
+
+T = TypeVar("T")
 
 
 def nothing_wrong(text: str) -> None:
@@ -37,6 +39,13 @@ def no_source(reading: Reading[Any], *, is_alone: bool = False) -> None:
     is_said = console().status.live().problem == reading.problem and not is_alone
     why = "" if is_said else f" {reading.problem or 'There is no data source.'}"
     _box(f":material/cloud_off: Nothing to show: no data has been read so far.{why}")
+
+
+def value_of(reading: Reading[T]) -> T | None:
+    """The value of a reading; without one, draws that the data source has never answered."""
+    if reading.value is None:
+        no_source(reading)
+    return reading.value
 
 
 def no_permission(role: str) -> None:
