@@ -180,16 +180,9 @@ def add_return(
     at: datetime,
 ) -> None:
     """Store a return; raises IntegrityError when the order has a return with that id."""
-    row = {
-        "return_id": return_id,
-        "order_id": order_id,
-        "request_hash": request_hash,
-        "items": items,
-        "reason": reason,
-        "restockable": restockable,
-        "created_at": at,
-    }
-    connection.execute(insert(returns), row)
+    key = {"order_id": order_id, "return_id": return_id, "request_hash": request_hash}
+    content = {"items": items, "reason": reason, "restockable": restockable, "created_at": at}
+    connection.execute(insert(returns), key | content)
 
 
 MAX_ENTRIES = 1000

@@ -97,12 +97,8 @@ def _waiting(drill: Drill, observed: Observation, now: datetime) -> Step:
         return _finished(now)
     if observed.faults is None:
         return _finished(now) if now - drill.created_at >= PATIENCE else Step()
-    before = {
-        "faults": dict(observed.faults),
-        "waiting": observed.waiting,
-        "releases": observed.releases,
-        "level": observed.level,
-    }
+    counts = {"waiting": observed.waiting, "releases": observed.releases, "level": observed.level}
+    before = {"faults": dict(observed.faults), **counts}
     # Stored before anything is changed, so that every path from here leads through RESTORING.
     return Step({"phase": Phase.APPLYING, "before": before}, Action.APPLY)
 
