@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 
 from services.domain.calls import Randomness
@@ -39,35 +40,25 @@ LOOK = timedelta(seconds=5)
 """How often the database is checked for orders that other replicas placed."""
 
 
+@dataclass
 class EventParking:
     """Parks events, and runs the handler again when their order is stored or their next attempt is due."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Callable[[], datetime],
-        dead_letters: DeadLetters,
-        handle: Callable[[IncomingEvent], Awaitable[str]],
-        *,
-        early: Collection[str],
-        on_outcome: Callable[[str, str], None] = lambda _subject, _outcome: None,
-        on_failure: Callable[[], None] = lambda: None,
-        randomness: Randomness = random.random,
-        limit: int = MAX_PARKED,
-    ) -> None:
-        """``early``: statuses of an order for which an event keeps waiting; ``on_outcome`` gets subject and outcome.
+    database: Database
+    clock: Callable[[], datetime]
+    dead_letters: DeadLetters
+    handle: Callable[[IncomingEvent], Awaitable[str]]
+    _: KW_ONLY
+    early: Collection[str]
+    """Statuses of an order for which an event keeps waiting."""
+    on_outcome: Callable[[str, str], None] = lambda _subject, _outcome: None
+    """Called with subject and outcome."""
+    on_failure: Callable[[], None] = lambda: None
+    """Called for an event that could neither be settled nor delayed."""
+    randomness: Randomness = random.random
+    limit: int = MAX_PARKED
 
-        ``on_failure`` is called for an event that could neither be settled nor delayed.
-        """
-        self._database = database
-        self._clock = clock
-        self._dead_letters = dead_letters
-        self._handle = handle
-        self._early = frozenset(early)
-        self._on_outcome = on_outcome
-        self._on_failure = on_failure
-        self._randomness = randomness
-        self._limit = limit
+    def __post_init__(self) -> None:
         self._may_wait = True
         self._moved: set[str] = set()
         self._next_check: datetime | None = None
@@ -89,33 +80,33 @@ class EventParking:
 
     async def run_round(self) -> bool:
         """Handle events that are due; returns whether more may be due."""
-        now = self._clock()
+        now = self.clock()
         moved, self._moved = self._moved, set()
         is_check_due = self._next_check is None or now >= self._next_check
-        ready = await self._database.read(lambda c: parked_events.due(c, now, MAX_EVENTS_PER_ROUND))
+        ready = await self.database.read(lambda c: parked_events.due(c, now, MAX_EVENTS_PER_ROUND))
         if moved:
-            ready += await self._database.read(
-                lambda c: parked_events.of_placed_orders(c, self._early, MAX_EVENTS_PER_ROUND, moved)
+            ready += await self.database.read(
+                lambda c: parked_events.of_placed_orders(c, self.early, MAX_EVENTS_PER_ROUND, moved)
             )
         if is_check_due:
             self._next_check = now + LOOK
-            ready += await self._database.read(
-                lambda c: parked_events.of_placed_orders(c, self._early, MAX_EVENTS_PER_ROUND)
+            ready += await self.database.read(
+                lambda c: parked_events.of_placed_orders(c, self.early, MAX_EVENTS_PER_ROUND)
             )
-            self._may_wait = await self._database.read(parked_events.has_any)
+            self._may_wait = await self.database.read(parked_events.has_any)
         for event in ready:
             try:
                 await self._try(event)
             except Exception as error:
                 # A boundary: an event that cannot be delayed does not block the others.
                 logger.warning("parked_event_not_settled", extra=_facts(event), exc_info=error)
-                self._on_failure()
+                self.on_failure()
         return len(ready) >= MAX_EVENTS_PER_ROUND
 
     async def _park(self, delivery: Delivery, cause: str, reason: str, *, attempts: int, delay: timedelta) -> bool:
         if len(delivery.payload) > MAX_PAYLOAD:
             return False
-        now, order_id = self._clock(), order_id_in(delivery.payload)
+        now, order_id = self.clock(), order_id_in(delivery.payload)
         event = ParkedEvent(
             stream=delivery.stream,
             incarnation=delivery.incarnation,
@@ -131,11 +122,11 @@ class EventParking:
             due_at=now + delay,
         )
         self._may_wait = True
-        return await self._database.write(lambda connection: parked_events.add(connection, event, self._limit))
+        return await self.database.write(lambda connection: parked_events.add(connection, event, self.limit))
 
     async def _try(self, event: ParkedEvent) -> None:
         try:
-            outcome = await self._handle(decode_message(event))
+            outcome = await self.handle(decode_message(event))
         except PoisonEvent as error:
             await self._give_up(event, str(error))
         except NotYet as error:
@@ -144,36 +135,36 @@ class EventParking:
             # A boundary: after any error of the handler the event is retried or dead-lettered.
             await self._failed(event, f"{type(error).__name__}: {error}", counts=not is_of_database(error))
         else:
-            await self._database.write(lambda connection: parked_events.remove(connection, event))
-            self._on_outcome(event.subject, outcome)
+            await self.database.write(lambda connection: parked_events.remove(connection, event))
+            self.on_outcome(event.subject, outcome)
 
     async def _wait_on(self, event: ParkedEvent, reason: str) -> None:
         """Park an event of an unknown order for the rest of WAIT_FOR_ORDER."""
         until = event.parked_at + WAIT_FOR_ORDER
-        if until <= self._clock():
+        if until <= self.clock():
             await self._give_up(event, reason)
         elif event.cause != UNKNOWN_ORDER:
             shown, made = cut_text(reason, MAX_REASON), event.attempts
-            await self._database.write(lambda c: parked_events.put_off(c, event, UNKNOWN_ORDER, shown, made, until))
+            await self.database.write(lambda c: parked_events.put_off(c, event, UNKNOWN_ORDER, shown, made, until))
 
     async def _failed(self, event: ParkedEvent, reason: str, *, counts: bool) -> None:
         attempts = event.attempts + counts
         if attempts >= ATTEMPTS:
             await self._give_up(event, reason)
             return
-        shown, due_at = cut_text(reason, MAX_REASON), self._clock() + self._delay(max(attempts, 1))
-        await self._database.write(lambda c: parked_events.put_off(c, event, HANDLER_FAILED, shown, attempts, due_at))
+        shown, due_at = cut_text(reason, MAX_REASON), self.clock() + self._delay(max(attempts, 1))
+        await self.database.write(lambda c: parked_events.put_off(c, event, HANDLER_FAILED, shown, attempts, due_at))
         logger.warning("event_retried", extra=_facts(event) | {"reason": shown})
-        self._on_outcome(event.subject, "retried")
+        self.on_outcome(event.subject, "retried")
 
     async def _give_up(self, event: ParkedEvent, reason: str) -> None:
-        await self._dead_letters.keep(event, reason, attempts=event.attempts + 1)
-        await self._database.write(lambda connection: parked_events.remove(connection, event))
+        await self.dead_letters.keep(event, reason, attempts=event.attempts + 1)
+        await self.database.write(lambda connection: parked_events.remove(connection, event))
         logger.error("event_dead_lettered", extra=_facts(event) | {"reason": cut_text(reason, MAX_REASON)})
-        self._on_outcome(event.subject, "dead_lettered")
+        self.on_outcome(event.subject, "dead_lettered")
 
     def _delay(self, attempts: int) -> timedelta:
-        return timedelta(seconds=redelivery_delay_seconds(attempts, self._randomness))
+        return timedelta(seconds=redelivery_delay_seconds(attempts, self.randomness))
 
 
 def _facts(event: ParkedEvent) -> dict[str, object]:
