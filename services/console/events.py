@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,9 +26,6 @@ from state.outbox import Outgoing, UndeliverableEvent
 
 UNDELIVERABLE_SHOWN = 50
 """Maximum undeliverable events shown, the oldest first."""
-
-OUTGOING_TYPES = (events.ORDER_CREATED, events.ORDER_CANCELLED, events.ORDER_RETURNED, events.CONFIRM_REQUESTED)
-INCOMING_TYPES = tuple(events.INCOMING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +90,8 @@ class EventsPage:
 class Events(Topic):
     """The topic of the Events page."""
 
-    OUTGOING_TYPES = OUTGOING_TYPES
-    INCOMING_TYPES = INCOMING_TYPES
+    OUTGOING_TYPES = (events.ORDER_CREATED, events.ORDER_CANCELLED, events.ORDER_RETURNED, events.CONFIRM_REQUESTED)
+    INCOMING_TYPES = tuple(events.INCOMING)
     OUTGOING_OUTCOMES = outbox.OUTCOMES
     INCOMING_OUTCOMES = deduplication.OUTCOMES
     DEAD_LETTER_STATES = dead_letters.STATES
@@ -156,16 +153,15 @@ class Events(Topic):
 
     def payload(self, dead_letter_id: str) -> bytes:
         """All bytes of one dead letter, for a file; the error text if the database is down."""
-        try:
-            dead_letter = self._access.read_now(lambda connection: dead_letters.get(connection, dead_letter_id))
-        except SourceUnavailable as error:
-            return str(error).encode()
-        return dead_letter.payload if dead_letter else b""
+        return self._bytes(lambda c: found.payload if (found := dead_letters.get(c, dead_letter_id)) else None)
 
     def outgoing_payload(self, row_id: int) -> bytes:
         """All bytes of one outgoing event, for a file; the error text if the database is down."""
+        return self._bytes(lambda c: outbox.payload(c, row_id))
+
+    def _bytes(self, query: Callable[[Connection], bytes | None]) -> bytes:
         try:
-            return self._access.read_now(lambda connection: outbox.payload(connection, row_id)) or b""
+            return self._access.read_now(query) or b""
         except SourceUnavailable as error:
             return str(error).encode()
 

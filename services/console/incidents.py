@@ -50,7 +50,7 @@ class IncidentInterval:
         start, _, rest = (text or "").partition("~")
         end, _, breaker = rest.partition("~")
         try:
-            began, ended = _moment(start), _moment(end) if end else None
+            began, ended = utc_time(start), utc_time(end) if end else None
         except ValueError:
             return None
         if (ended is not None and ended <= began) or (breaker and breaker not in OPERATIONS):
@@ -63,11 +63,6 @@ class IncidentInterval:
         start = self.start.replace(microsecond=self.start.microsecond // 1000 * 1000)
         operations = (OPERATIONS.get(self.breaker, self.breaker),) if self.breaker else ()
         return Window(start, self.end or _END, operations)
-
-
-def _moment(text: str) -> datetime:
-    """Parse a time of a URL. Raises ValueError."""
-    return utc_time(text)
 
 
 @dataclass(frozen=True, slots=True)
