@@ -251,7 +251,7 @@ def _refund_without_fence(patch: pytest.MonkeyPatch) -> None:
     """That there was nothing to refund is taken to mean that there never will be."""
 
     async def give_back(self: OrderSweeper, order_id: str) -> Attempted[PaymentState]:
-        state, attempts = await self._payments.refund(order_id)
+        state, attempts = await self.payments.refund(order_id)
         return PaymentState.VOIDED if state == PaymentState.ABSENT else state, attempts
 
     patch.setattr(OrderSweeper, "_give_back", give_back)

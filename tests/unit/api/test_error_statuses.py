@@ -38,16 +38,18 @@ def subclasses(kind: type[ApiError]) -> Iterator[type[ApiError]]:
 
 
 def kinds_not_found() -> Iterator[str]:
-    """The first argument of every NotFound(...); a name stands for the constant of that name in any module."""
+    """The kind in every NotFound(...) and existing(...); a name stands for the constant of that name in any module."""
+    position = {"NotFound": 0, "existing": 1}
     calls: list[ast.expr] = []
     constants: dict[str, str] = {}
     for file in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "NotFound":
-                calls.append(node.args[0])
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in position:
+                calls.append(node.args[position[node.func.id]])
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
                 constants |= {t.id: str(node.value.value) for t in node.targets if isinstance(t, ast.Name)}
-    for argument in calls:
+    # The definition of existing() passes its own parameter on.
+    for argument in (call for call in calls if ast.unparse(call) != "kind"):
         yield str(argument.value) if isinstance(argument, ast.Constant) else constants[ast.unparse(argument)]
 
 
