@@ -32,7 +32,7 @@ class Seam(StrEnum):
 
     CLOCK = "clock"
     INVENTORY = "inventory"
-    LOOKUP = "witness"
+    LOOKUP = "lookup"
     """The inventory lookup of one order."""
     PAYMENTS = "payments"
     BROKER = "broker"
