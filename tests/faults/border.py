@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import orjson
+from nats.js.errors import NoStreamResponseError
 from sqlalchemy import select, update
 
 from services.base.identity import utc_now
@@ -155,8 +156,19 @@ class Answering:
         for row in rows:
             if row.subject == CONFIRM_REQUESTED and row.id not in failures:
                 for subject, data in self._inventory.receive(row.subject, orjson.loads(row.payload)["data"]):
-                    await self._answers.js.publish(subject, orjson.dumps(data))
+                    await self._answer(subject, orjson.dumps(data))
         return failures
+
+    async def _answer(self, subject: str, payload: bytes) -> None:
+        """Publish an answer as the outbox of a real service does: again, until the worker has made the stream."""
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await self._answers.js.publish(subject, payload)
+                except NoStreamResponseError:
+                    await asyncio.sleep(0.05)
+                else:
+                    return
 
 
 class World:
