@@ -74,7 +74,7 @@ async def _return_items(use: UseCases, command: Command, given: commands.ReturnI
 
 async def _compensate(use: UseCases, command: Command, given: commands.Compensate) -> Outcome:
     await use.conservation.compensate(given.order_id, given.kind, reason=given.reason, **_signed(command))
-    return Outcome("Compensation started", "Settled once both sides agree again")
+    return Outcome("Compensation started", "Settled once order and inventory status agree again")
 
 
 # -- reviews --------------------------------------------------------------------------------------

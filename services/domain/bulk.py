@@ -229,12 +229,14 @@ def _cancelled(order: Order) -> ItemResult | None:
         case InventoryStatus.RELEASED:
             return ItemResult(BulkItemState.CONFIRMED)
         case InventoryStatus.RELEASE_FAILED:
-            return ItemResult(BulkItemState.FAILED, "The order is cancelled, but its hold could not be released.")
+            return ItemResult(
+                BulkItemState.FAILED, "The order is cancelled, but its reservation could not be released."
+            )
         case InventoryStatus.RESTOCK_REQUESTED:
             return ItemResult(
                 BulkItemState.RECORDED, "Restock requested; the Inventory Service does not confirm restocks."
             )
         case InventoryStatus.NONE:
-            return ItemResult(BulkItemState.RECORDED, "Nothing was held.")
+            return ItemResult(BulkItemState.RECORDED, "Nothing was reserved.")
         case _:
             return None

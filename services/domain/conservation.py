@@ -90,7 +90,9 @@ def _of_stock(order: Order, stock: StockState) -> list[Difference]:
     if order.status in CALLED_OFF and order.inventory_status not in BEING_SETTLED:
         if stock == StockState.RESERVED:
             return [
-                Difference(DifferenceKind.RESERVATION_LEAKED, f"The order is {order.status}, its stock is still held.")
+                Difference(
+                    DifferenceKind.RESERVATION_LEAKED, f"The order is {order.status}, its stock is still reserved."
+                )
             ]
         if stock == StockState.DEDUCTED:
             detail = f"The order is {order.status}, its stock is still deducted."
@@ -127,7 +129,7 @@ def compensate(order: Order, kind: str, at: datetime) -> Change:
     entry = TimelineEntry(at, changes.TRANSITION, f"Compensating: {kind}")
     if kind == DifferenceKind.RESERVATION_LEAKED:
         values = {"inventory_status": InventoryStatus.RELEASE_PENDING}
-        return Change(values, (entry,), release_because="conservation audit: hold leaked")
+        return Change(values, (entry,), release_because="conservation audit: reservation leaked")
     if kind == DifferenceKind.MONEY_KEPT:
         return ending.request_refund(at, entry.title, seen=True)
     reason = order.cancel_reason or "CONSERVATION_AUDIT"

@@ -59,9 +59,9 @@ _STOCK_OF: Mapping[str, frozenset[StockState]] = {
 """Expected stock states by order status. For other statuses every stock state is expected."""
 
 _SAYS: Mapping[StockState, str] = {
-    StockState.RESERVED: "still holds stock for this order",
+    StockState.RESERVED: "still has stock reserved for this order",
     StockState.DEDUCTED: "has already deducted the stock of this order",
-    StockState.FREE: "holds nothing for this order",
+    StockState.FREE: "has nothing reserved for this order",
 }
 
 
@@ -129,14 +129,14 @@ def what_a_retry_does(stock: StockState | None) -> str | None:
     if stock == StockState.RESERVED:
         return "A retry asks the Inventory Service to release the reservation that it reports."
     if stock == StockState.FREE:
-        return "Already released over there: a retry is harmless, finds no reservation and closes the job."
+        return "Already released there: a retry is harmless, finds no reservation and closes the job."
     return why_not_retry(stock)
 
 
 def evidence(stock: StockState | None) -> str | None:
     """Return the evidence for marking a job as released, or None."""
     if stock == StockState.FREE:
-        return "The Inventory Service holds nothing for this order: that supports the proof."
+        return "The Inventory Service has nothing reserved for this order: that supports the proof."
     return None
 
 
@@ -147,7 +147,7 @@ def advice(reason: str, order_status: str, stock: StockState | None) -> str | No
             StockState.RESERVED: "Nothing was given back yet: retry the release.",
             StockState.DEDUCTED: "There is no reservation to release. Mark it released; the conservation audit then "
             "offers to put the deducted stock back.",
-            StockState.FREE: "Nothing is held any more: marking it released is right.",
+            StockState.FREE: "Nothing is reserved any more: marking it released is right.",
             None: None,
         }[stock]
     if order_status == OrderStatus.PAYING and stock == StockState.FREE:

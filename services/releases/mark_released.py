@@ -61,7 +61,7 @@ class ReleaseByProof:
         Service still has the reservation. A refusal because of the lookup is written to the audit log.
         """
         if not command.proof.strip():
-            problem = {"field": "proof", "value": command.proof, "allowed": "how you know that nothing is held"}
+            problem = {"field": "proof", "value": command.proof, "allowed": "how you know that nothing is reserved"}
             raise ValidationFailed("A proof is needed.", {"problems": [problem]})
         # Looked up anew, because this action cannot be undone.
         stock = (await self._reconciliation.look_up(command.order_id, asked_by=command.actor)).result.stock

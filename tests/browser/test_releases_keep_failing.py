@@ -150,7 +150,7 @@ def test_a_job_whose_stock_is_still_reserved_cannot_be_marked_released(shop: Hol
     dialog.get_by_label(re.compile("Proof")).fill("half a sen")
     expect(dialog.locator(f".st-key-inventory_status_{reserved}")).to_contain_text("Reserved")
     expect(
-        dialog.get_by_text(re.compile("still holds stock for this order: retry the release instead"))
+        dialog.get_by_text(re.compile("still has stock reserved for this order: retry the release instead"))
     ).to_be_visible()
     expect(dialog.get_by_role("button", name="Mark released")).to_be_disabled()
     expect(dialog.get_by_label(re.compile("Proof"))).to_have_value("half a sen")

@@ -239,7 +239,7 @@ def _release_memory(connection: Any, now: datetime) -> None:
 
 def _differences(connection: Any, now: datetime) -> None:
     (cancelled, *_) = order_search.find(connection, OrderQuery(statuses=(S.CANCELLED,)), limit=1).orders
-    known = [Difference("HOLD_LEAKED", "The order is CANCELLED, its stock is still held.")]
+    known = [Difference("HOLD_LEAKED", "The order is CANCELLED, its stock is still reserved.")]
     conservation.note(connection, cancelled.order_id, known, now - timedelta(minutes=7), judged=())
     conservation.advance(connection, 0, 1234)
 

@@ -81,7 +81,9 @@ def test_targets_refused_by_the_inventory_status_are_left_out_and_every_number_f
     }
     assert [row["What follows"] for row in shown.values()] == ["", "Will be left out", ""]
     text = text_of(test)
-    assert "1 will be left out: The Inventory Service still holds stock for this order: retry the release" in text
+    assert (
+        "1 will be left out: The Inventory Service still has stock reserved for this order: retry the release" in text
+    )
     assert "Agreed: 2; would be refused: 1; not answered: 0." in text
     assert "acts on 2 of 3" in text
     assert form_button(test).label == "Mark released: 2 items"
