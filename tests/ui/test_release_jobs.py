@@ -40,7 +40,7 @@ def test_the_list_requests_no_lookup(busy: Database, show: Show) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stock", "reason"), [(RESERVED, "still holds stock"), (DEDUCTED, "has already deducted the stock")]
+    ("stock", "reason"), [(RESERVED, "still has stock reserved"), (DEDUCTED, "has already deducted the stock")]
 )
 def test_reserved_or_deducted_stock_is_not_marked_and_the_reason_is_shown(
     busy: Database, show: Show, stock: StockState, reason: str

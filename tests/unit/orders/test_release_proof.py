@@ -67,7 +67,7 @@ def apart_from_the_record(everything):
 async def test_reserved_stock_is_never_marked_released_and_the_refusal_is_audited(shop):
     await failed_release(shop, "held")
     job, before = await shop.release("held"), await shop.everything()
-    with pytest.raises(InvalidState, match="still holds stock"):
+    with pytest.raises(InvalidState, match="still has stock reserved"):
         await mark(shop, job)
     assert apart_from_the_record(await shop.everything()) == apart_from_the_record(before)
     (entry,) = await shop.audit()
@@ -178,7 +178,7 @@ async def test_a_refused_command_is_on_record_once(shop):
     await shop.commands.run_waiting()
     state, title = await outcome(shop, command_id)
     assert state == "REFUSED"
-    assert "still holds stock" in title
+    assert "still has stock reserved" in title
     (entry,) = await shop.audit()
     assert (entry.result, entry.correlation_id) == ("refused: INVALID_STATE", command_id)
 
