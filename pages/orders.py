@@ -21,8 +21,8 @@ TIMES = {
 }
 NAME = "orders"
 FILTER_KEYS = ("q", "status", "payment", "time", "flagged")
+# Key and parameter of a filter that is not bound: the address has the statuses themselves, not their labels.
 INVENTORY = "inventory"
-"""Key and parameter of a filter that is not bound: the address has the statuses themselves, not their labels."""
 
 
 def _newest() -> None:

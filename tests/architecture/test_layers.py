@@ -47,6 +47,13 @@ def test_a_page_imports_streamlit_the_console_the_domain_its_own_parts_and_types
     assert not {"Database", "Source"} & set(reached)
 
 
+@pytest.mark.parametrize("page", [*(ROOT / "pages").glob("*.py"), ROOT / "app.py"], ids=lambda file: file.name)
+def test_a_page_script_has_no_bare_text_because_streamlit_would_show_it(page: Path) -> None:
+    statements = ast.parse(page.read_text()).body[1:]
+    bare = [node for node in statements if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
+    assert [node.lineno for node in bare] == []
+
+
 def test_no_page_is_named_like_a_module_because_pages_come_first_on_the_path() -> None:
     taken = sys.stdlib_module_names | {"nats", "httpx", "pandas", "services", "state", "sqlalchemy", "streamlit"}
     assert [page.stem for page in PAGES if page.stem in taken and page.stem != "__init__"] == []
